@@ -1,0 +1,51 @@
+//! Fields of kernel structures whose offsets the loader resolves from the running kernel's BTF.
+
+macro_rules! fields {
+    ($($name:ident = $structure:literal . $field:literal),* $(,)?) => {
+        /// Indexes into the table of offsets.
+        #[derive(Clone, Copy)]
+        #[repr(usize)]
+        #[expect(non_camel_case_types, reason = "constants in all but kind")]
+        pub enum Field { $($name),* }
+        /// Structure and field, indexed by `Field`.
+        pub const FIELDS: &[(&str, &str)] = &[$(($structure, $field)),*];
+    };
+}
+
+fields! {
+    TASK_FLAGS = "task_struct"."flags",
+    TASK_TGID = "task_struct"."tgid",
+    TASK_LEADER = "task_struct"."group_leader",
+    TASK_PARENT = "task_struct"."real_parent",
+    TASK_START = "task_struct"."start_boottime",
+    TASK_COMM = "task_struct"."comm",
+    TASK_CGROUPS = "task_struct"."cgroups",
+    TASK_SIGNAL = "task_struct"."signal",
+    TASK_EXIT_CODE = "task_struct"."exit_code",
+    SIGNAL_LIVE = "signal_struct"."live",
+    SIGNAL_EXIT_CODE = "signal_struct"."group_exit_code",
+    CSS_SET_CGROUP = "css_set"."dfl_cgrp",
+    CGROUP_KN = "cgroup"."kn",
+    CGROUP_ROOT = "cgroup"."root",
+    KN_ID = "kernfs_node"."id",
+    ROOT_HIERARCHY = "cgroup_root"."hierarchy_id",
+    SK_FAMILY = "sock_common"."skc_family",
+    SK_STATE = "sock_common"."skc_state",
+    SK_PORT = "sock_common"."skc_num",
+    SK_REMOTE_PORT = "sock_common"."skc_dport",
+    SK_LOCAL4 = "sock_common"."skc_rcv_saddr",
+    SK_REMOTE4 = "sock_common"."skc_daddr",
+    SK_LOCAL6 = "sock_common"."skc_v6_rcv_saddr",
+    SK_REMOTE6 = "sock_common"."skc_v6_daddr",
+    SK_NET = "sock_common"."skc_net",
+    SK_FLAGS = "sock_common"."skc_flags",
+    SK_PROTOCOL = "sock"."sk_protocol",
+    SK_ERROR = "sock"."sk_err",
+    NET_NS = "net"."ns",
+    NS_INUM = "ns_common"."inum",
+    TCP_SENT = "tcp_sock"."bytes_sent",
+    TCP_RETRANS = "tcp_sock"."bytes_retrans",
+    TCP_RECEIVED = "tcp_sock"."bytes_received",
+}
+
+pub const FIELDS_LEN: usize = FIELDS.len();

@@ -1,0 +1,81 @@
+//! The kernel's half of the ledger: one row of counters per kind of news.
+
+/// Kinds of news. They index the counters and stand in every record's header.
+pub mod kind {
+    /// A task was created. Threads and kernel threads are counted and not sent.
+    pub const FORK: u16 = 0;
+    pub const EXEC: u16 = 1;
+    pub const EXIT: u16 = 2;
+    /// A process was moved between cgroups of any hierarchy.
+    pub const CGROUP_MOVE: u16 = 3;
+    /// A cgroup of the unified hierarchy was made.
+    pub const CGROUP_MADE: u16 = 4;
+    pub const CGROUP_GONE: u16 = 5;
+    pub const CONNECT: u16 = 6;
+    pub const CONNECT_FAILED: u16 = 7;
+    pub const CLOSE: u16 = 8;
+    pub const LISTEN: u16 = 9;
+    pub const LISTEN_CLOSE: u16 = 10;
+    pub const COUNT: u16 = 11;
+}
+
+/// As they appear in the label `kind`, indexed by kind.
+pub const KIND_NAMES: [&str; kind::COUNT as usize] = [
+    "process_started",
+    "process_exec",
+    "process_exited",
+    "cgroup_moved",
+    "cgroup_made",
+    "cgroup_removed",
+    "connection_opened",
+    "connection_failed",
+    "connection_closed",
+    "listen_opened",
+    "listen_closed",
+];
+
+/// Columns of a row. `OBSERVED` is bumped before anything can fail; each event then ends in exactly one of the others.
+pub mod column {
+    pub const OBSERVED: u32 = 0;
+    /// Handed to the ring.
+    pub const SENT: u32 = 1;
+    /// Left out on purpose: threads, kernel threads, sockets of protocols nobody watches.
+    pub const IGNORED: u32 = 2;
+    /// The ring was full; the totals pass or the spill maps deliver what it counted.
+    pub const DEFERRED: u32 = 3;
+    /// The ring was full, and nothing else carries it.
+    pub const LOST: u32 = 4;
+    pub const COUNT: u32 = 5;
+}
+
+/// Entries of the per-CPU array `COUNTERS`.
+pub const COUNTERS_LEN: u32 = kind::COUNT as u32 * column::COUNT;
+
+#[inline(always)]
+pub const fn counter(kind: u16, column: u32) -> u32 {
+    kind as u32 * column::COUNT + column
+}
+
+/// Names of maps, as the object and the loader spell them.
+pub mod map {
+    pub const COUNTERS: &str = "COUNTERS";
+    pub const NEWS: &str = "NEWS";
+    pub const SOCKETS: &str = "SOCKETS";
+    pub const SPILLED_SOCKETS: &str = "SPILLED_SOCKETS";
+    pub const SPILLED_SUMS: &str = "SPILLED_SUMS";
+}
+
+/// Names of programs, as the object and the loader spell them.
+pub mod program {
+    pub const FORK: &str = "process_fork";
+    pub const EXEC: &str = "process_exec";
+    pub const EXIT: &str = "process_exit";
+    pub const CGROUP_ATTACH: &str = "cgroup_attach";
+    pub const CGROUP_MKDIR: &str = "cgroup_mkdir";
+    pub const CGROUP_RMDIR: &str = "cgroup_rmdir";
+    pub const TCP_STATE: &str = "tcp_state";
+    pub const TCP_DESTROY: &str = "tcp_destroy";
+    pub const CONNECT4: &str = "connect4";
+    pub const CONNECT6: &str = "connect6";
+    pub const TOTALS: &str = "totals";
+}

@@ -1,0 +1,12 @@
+//! What the eBPF programs and the agent agree on: record layouts, counters, map names and the kernel fields to resolve.
+//!
+//! Only integers and byte arrays, padding written out: zerocopy refuses to compile anything else.
+#![no_std]
+
+mod fields;
+mod ledger;
+mod record;
+
+pub use fields::*;
+pub use ledger::*;
+pub use record::*;

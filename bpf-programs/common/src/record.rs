@@ -1,0 +1,168 @@
+//! Records of the news ring, of the totals pass and of the spill maps.
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Begins every record of the ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Header {
+    /// `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    pub kind: u16,
+    pub flags: u16,
+    /// Bytes of the whole record.
+    pub len: u32,
+}
+const _: () = assert!(size_of::<Header>() == 16);
+
+/// Longest name of a task, the terminating zero included.
+pub const COMM_LEN: usize = 16;
+
+/// Whose doing it was, as the kernel knew at that moment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Owner {
+    /// `start_boottime` of the group leader, `CLOCK_BOOTTIME`.
+    pub start_ns: u64,
+    /// Of the unified hierarchy. The root's id where the process is placed in v1 hierarchies only.
+    pub cgroup_id: u64,
+    pub tgid: u32,
+    pub padding: u32,
+    /// The name of the group leader.
+    pub comm: [u8; COMM_LEN],
+}
+const _: () = assert!(size_of::<Owner>() == 40);
+
+/// Bits of `Header::flags` in process records.
+pub mod process_flag {
+    pub const KERNEL_THREAD: u16 = 1;
+    /// `CGROUP_MOVE`: the hierarchy is a v1 one, `owner.cgroup_id` did not change.
+    pub const LEGACY_HIERARCHY: u16 = 2;
+}
+
+/// `FORK`, `EXEC`, `EXIT` and `CGROUP_MOVE`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct ProcessRecord {
+    pub header: Header,
+    pub owner: Owner,
+    pub parent_tgid: u32,
+    /// As in `wait(2)`; `EXIT` only.
+    pub exit_code: i32,
+}
+const _: () = assert!(size_of::<ProcessRecord>() == 64);
+
+/// Longest cgroup path that is carried, the terminating zero included.
+pub const CGROUP_PATH_LEN: usize = 256;
+
+/// `CGROUP_MADE` and `CGROUP_GONE`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct CgroupRecord {
+    pub header: Header,
+    pub cgroup_id: u64,
+    /// Bytes of `path`, the terminating zero included, as the kernel's string helper answered; negative: an error.
+    pub path_len: i64,
+    pub path: [u8; CGROUP_PATH_LEN],
+}
+const _: () = assert!(size_of::<CgroupRecord>() == 32 + CGROUP_PATH_LEN);
+
+/// Where a socket stands.
+pub mod stage {
+    /// Connect was called, no SYN has been sent.
+    pub const ATTEMPT: u8 = 1;
+    pub const CONNECTING: u8 = 2;
+    pub const ESTABLISHED: u8 = 3;
+    pub const LISTENING: u8 = 4;
+    /// Its last totals have been handed over.
+    pub const ENDED: u8 = 5;
+}
+
+/// Bits of `SocketRecord::flags`.
+pub mod socket_flag {
+    /// The ring took the `CONNECT` or `LISTEN` of this socket.
+    pub const ANNOUNCED: u8 = 1;
+    /// How long the connect took is not known: the kernel skipped the program that would have measured it.
+    pub const NO_DURATION: u8 = 2;
+}
+
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
+
+/// One socket: the news `CONNECT`, `CONNECT_FAILED`, `CLOSE`, `LISTEN`, `LISTEN_CLOSE`, and each row of the totals pass.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct SocketRecord {
+    pub header: Header,
+    pub cookie: u64,
+    pub owner: Owner,
+    /// Counts the connections that one `struct sock` has carried.
+    pub generation: u32,
+    pub netns: u32,
+    /// From SYN to established.
+    pub connect_ns: u64,
+    /// Payload bytes, each counted once however often it was sent.
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    /// IPv4 in the first four bytes.
+    pub local: [u8; 16],
+    pub remote: [u8; 16],
+    /// Host order.
+    pub local_port: u16,
+    pub remote_port: u16,
+    pub family: u16,
+    pub stage: u8,
+    pub flags: u8,
+    /// Why a connect failed; 0 where the kernel does not tell (given up by the caller, or refused before the SYN).
+    pub errno: i32,
+    pub padding: u32,
+}
+const _: () = assert!(size_of::<SocketRecord>() == 144);
+
+/// Key of `SPILLED_SOCKETS`: sockets that user space may know, whose close found no room in the ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct SpillKey {
+    pub cookie: u64,
+    pub generation: u32,
+    pub padding: u32,
+}
+
+/// Key of `SPILLED_SUMS`: sockets that user space cannot know, added up by owner and destination.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct SumKey {
+    pub cgroup_id: u64,
+    /// Zero where the cgroup tells the owner.
+    pub start_ns: u64,
+    pub tgid: u32,
+    pub netns: u32,
+    pub remote: [u8; 16],
+    pub remote_port: u16,
+    pub family: u16,
+    pub padding: u32,
+}
+const _: () = assert!(size_of::<SumKey>() == 48);
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Sum {
+    pub connects: u64,
+    pub failures: u64,
+    pub connect_ns: u64,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    pub comm: [u8; COMM_LEN],
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    #![expect(unsafe_code, reason = "aya reads map values as plain bytes")]
+    // SAFETY: integers and byte arrays without padding, as zerocopy's derives check.
+    unsafe impl aya::Pod for super::SpillKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::SumKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Sum {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::SocketRecord {}
+}

@@ -1,0 +1,2 @@
+//! Sees every container, service and process of a Linux node.
+pub mod base;
