@@ -36,25 +36,20 @@ pub const KIND_NAMES: [&str; kind::COUNT as usize] = [
 
 /// Columns of a row. `OBSERVED` is bumped before anything can fail; each event then ends in exactly one of the others.
 pub mod column {
-    pub const OBSERVED: u32 = 0;
+    pub const OBSERVED: usize = 0;
     /// Handed to the ring.
-    pub const SENT: u32 = 1;
-    /// Left out on purpose: threads, kernel threads, sockets of protocols nobody watches.
-    pub const IGNORED: u32 = 2;
+    pub const SENT: usize = 1;
+    /// Left out on purpose: threads, cgroups of other hierarchies.
+    pub const IGNORED: usize = 2;
     /// The ring was full; the totals pass or the spill maps deliver what it counted.
-    pub const DEFERRED: u32 = 3;
+    pub const DEFERRED: usize = 3;
     /// The ring was full, and nothing else carries it.
-    pub const LOST: u32 = 4;
-    pub const COUNT: u32 = 5;
+    pub const LOST: usize = 4;
+    pub const COUNT: usize = 5;
 }
 
-/// Entries of the per-CPU array `COUNTERS`.
-pub const COUNTERS_LEN: u32 = kind::COUNT as u32 * column::COUNT;
-
-#[inline(always)]
-pub const fn counter(kind: u16, column: u32) -> u32 {
-    kind as u32 * column::COUNT + column
-}
+/// Value of the per-CPU array `COUNTERS`, which has one per kind.
+pub type Row = [u64; column::COUNT];
 
 /// Names of maps, as the object and the loader spell them.
 pub mod map {
@@ -63,6 +58,7 @@ pub mod map {
     pub const SOCKETS: &str = "SOCKETS";
     pub const SPILLED_SOCKETS: &str = "SPILLED_SOCKETS";
     pub const SPILLED_SUMS: &str = "SPILLED_SUMS";
+    pub const EPOCH: &str = "EPOCH";
 }
 
 /// Names of programs, as the object and the loader spell them.

@@ -139,7 +139,8 @@ pub struct SumKey {
     pub remote: [u8; 16],
     pub remote_port: u16,
     pub family: u16,
-    pub padding: u32,
+    /// The value of `EPOCH` at the time. User space raises it and then takes what older ones hold: nobody adds to them.
+    pub epoch: u32,
 }
 const _: () = assert!(size_of::<SumKey>() == 48);
 

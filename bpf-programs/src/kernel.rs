@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Reading kernel structures: typed loads through pointers the verifier knows, at offsets from frozen read-only data.
+use aya_ebpf::helpers::generated as h;
+use core::{
+    ffi::c_void,
+    ptr::{addr_of, addr_of_mut},
+};
+use tarsier_common::{FIELDS_LEN, Field, Owner};
+
+#[unsafe(no_mangle)]
+static OFFSETS: [u32; FIELDS_LEN] = [0; FIELDS_LEN];
+
+/// Whether `sched_process_exit` says that the last thread ended (since about 6.16).
+#[unsafe(no_mangle)]
+static HAS_GROUP_DEAD: u32 = 0;
+
+/// Volatile, or the compiler folds the placeholder in; the verifier sees a constant.
+#[inline(always)]
+pub fn offset(field: Field) -> usize {
+    unsafe { addr_of!(OFFSETS).cast::<u32>().add(field as usize).read_volatile() as usize }
+}
+
+#[inline(always)]
+pub fn has_group_dead() -> bool {
+    unsafe { addr_of!(HAS_GROUP_DEAD).read_volatile() != 0 }
+}
+
+/// No helper call: the verifier checks type and bounds.
+#[inline(always)]
+pub unsafe fn load<T: Copy>(base: *const u8, field: Field) -> T {
+    unsafe { base.add(offset(field)).cast::<T>().read_volatile() }
+}
+
+/// The id of the cgroup of the unified hierarchy `task` is in.
+#[inline(always)]
+pub unsafe fn cgroup_id(task: *const u8) -> u64 {
+    unsafe {
+        let set: *const u8 = load(task, Field::TASK_CGROUPS);
+        if set.is_null() {
+            return 0;
+        }
+        let cgroup: *const u8 = load(set, Field::CSS_SET_CGROUP);
+        if cgroup.is_null() {
+            return 0;
+        }
+        node_id(cgroup)
+    }
+}
+
+#[inline(always)]
+pub unsafe fn node_id(cgroup: *const u8) -> u64 {
+    unsafe {
+        let node: *const u8 = load(cgroup, Field::CGROUP_KN);
+        if node.is_null() {
+            return 0;
+        }
+        load(node, Field::KN_ID)
+    }
+}
+
+/// The process `task` is a thread of.
+#[inline(always)]
+pub unsafe fn owner(task: *const u8, owner: &mut Owner) {
+    unsafe {
+        owner.tgid = load(task, Field::TASK_TGID);
+        owner.padding = 0;
+        owner.cgroup_id = cgroup_id(task);
+        let leader: *const u8 = load(task, Field::TASK_LEADER);
+        if leader.is_null() {
+            return;
+        }
+        owner.start_ns = load(leader, Field::TASK_START);
+        h::bpf_probe_read_kernel(
+            addr_of_mut!(owner.comm).cast(),
+            size_of_val(&owner.comm) as u32,
+            leader.add(offset(Field::TASK_COMM)).cast::<c_void>(),
+        );
+    }
+}
+
+#[inline(always)]
+pub unsafe fn current_owner(into: &mut Owner) {
+    unsafe { owner(h::bpf_get_current_task_btf() as *const u8, into) }
+}
+
+/// The network namespace's inode number.
+#[inline(always)]
+pub unsafe fn netns(sk: *const u8) -> u32 {
+    unsafe {
+        let net: *const u8 = load(sk, Field::SK_NET);
+        if net.is_null() {
+            return 0;
+        }
+        net.add(offset(Field::NET_NS) + offset(Field::NS_INUM))
+            .cast::<u32>()
+            .read_volatile()
+    }
+}
+
+/// The id of the unified hierarchy's root, where processes are that are placed in v1 hierarchies only.
+#[unsafe(no_mangle)]
+static ROOT_CGROUP: u64 = 1;
+
+#[inline(always)]
+pub fn in_root_cgroup(id: u64) -> bool {
+    id == unsafe { addr_of!(ROOT_CGROUP).read_volatile() }
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+use core::{ffi::c_void, ptr::null};
+use tarsier_common::{Header, Owner, Row, SocketRecord, SpillKey, Sum, SumKey, kind};
+
+/// What a socket carries with it, in its own storage: nothing evicts it, the kernel frees it with the socket.
+#[repr(C)]
+pub struct PerSocket {
+    /// Bits of `word`, changed atomically: it decides between a close and a totals pass that meet.
+    pub word: u64,
+    pub cookie: u64,
+    pub owner: Owner,
+    /// When the attempt began, `CLOCK_MONOTONIC`.
+    pub begun_ns: u64,
+    pub connect_ns: u64,
+    pub remote: [u8; 16],
+    pub generation: u32,
+    pub remote_port: u16,
+    pub family: u16,
+    pub netns: u32,
+    pub stage: u8,
+    pub flags: u8,
+    pub padding: u16,
+}
+
+pub mod word {
+    /// User space may know this socket: news of it was sent, or a totals pass has shown it.
+    pub const KNOWN: u64 = 1;
+    /// Its last totals have been handed over; no pass may show it again.
+    pub const CLOSED: u64 = 2;
+}
+
+/// Written out because `btf_maps::SkStorage` takes its sockets from a `SockAddrContext` only. Type 24 is sk_storage;
+/// BPF_F_NO_PREALLOC (1) is obligatory.
+#[repr(C)]
+pub struct SkStorage {
+    r#type: *const [i32; 24],
+    key: *const i32,
+    value: *const PerSocket,
+    map_flags: *const [i32; 1],
+    max_entries: *const [i32; 0],
+}
+// Only its address and its type information are ever used.
+unsafe impl Sync for SkStorage {}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".maps")]
+pub static SOCKETS: SkStorage = SkStorage {
+    r#type: null(),
+    key: null(),
+    value: null(),
+    map_flags: null(),
+    max_entries: null(),
+};
+
+pub fn address(map: &SkStorage) -> *mut c_void {
+    (map as *const SkStorage).cast_mut().cast()
+}
+
+/// A row per kind, a column per outcome.
+#[btf_map]
+pub static COUNTERS: PerCpuArray<Row, { kind::COUNT as usize }> = PerCpuArray::new();
+
+/// Processes, cgroups, connections, listens. The loader sets its size.
+#[btf_map]
+pub static NEWS: RingBuf<Header, { 1 << 20 }> = RingBuf::new();
+
+const NO_PREALLOC: usize = 1;
+
+/// Last totals of sockets that user space may know, for which the ring had no room.
+#[btf_map]
+pub static SPILLED_SOCKETS: HashMap<SpillKey, SocketRecord, 65536, NO_PREALLOC> = HashMap::new();
+
+/// The same for sockets that it cannot know, added up: bounded by owners and destinations, not by connections.
+#[btf_map]
+pub static SPILLED_SUMS: HashMap<SumKey, Sum, 65536, NO_PREALLOC> = HashMap::new();
+
+/// Which entries of `SPILLED_SUMS` are added to.
+#[btf_map]
+pub static EPOCH: Array<u32, 1> = Array::new();

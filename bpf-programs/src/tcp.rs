@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The life of outgoing TCP connections and of listens. Needs tp_btf (5.5) and socket storage in tracing (5.11).
+//!
+//! One hook sees it all: every state change passes `inet_sock_set_state`, and the change to CLOSE comes before the
+//! kernel forgets addresses and counters (`tcp_disconnect`, `tcp_done`), under the socket's lock.
+use crate::{
+    kernel::{current_owner, load, netns},
+    maps::PerSocket,
+    news::{count, header},
+    socket::{self, CREATE, address6, announce, describe, end, never_sent, set_bytes, set_local, storage},
+};
+use aya_ebpf::{helpers::generated as h, macros::btf_tracepoint, programs::BtfTracePointContext};
+use core::ffi::c_void;
+use tarsier_common::{AF_INET, AF_INET6, Field, SocketRecord, column, kind, socket_flag, stage};
+
+const ESTABLISHED: i32 = 1;
+const SYN_SENT: i32 = 2;
+const SYN_RECV: i32 = 3;
+const CLOSE: i32 = 7;
+const LISTEN: i32 = 10;
+
+pub const IPPROTO_TCP: u16 = 6;
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn tcp_state(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    let old: i32 = ctx.arg(1);
+    let new: i32 = ctx.arg(2);
+    unsafe {
+        if new != CLOSE && new != ESTABLISHED && new != SYN_SENT && new != LISTEN {
+            return 0;
+        }
+        if load::<u16>(sk, Field::SK_PROTOCOL) != IPPROTO_TCP {
+            return 0;
+        }
+        match new {
+            SYN_SENT => begin(sk),
+            LISTEN => listen(sk),
+            ESTABLISHED => established(sk),
+            _ => closed(sk, old),
+        }
+    }
+    0
+}
+
+/// For sockets that never left CLOSE, and for those whose change to CLOSE the kernel skipped.
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub fn tcp_destroy(ctx: BtfTracePointContext) -> i32 {
+    unsafe { closed(ctx.arg(0), CLOSE) };
+    0
+}
+
+#[inline(always)]
+unsafe fn begin(sk: *const u8) {
+    unsafe {
+        let socket = storage(sk, CREATE);
+        if socket.is_null() {
+            // No memory: the connection cannot be followed.
+            count(kind::CONNECT, column::OBSERVED);
+            count(kind::CONNECT, column::LOST);
+            return;
+        }
+        if (*socket).stage != stage::ATTEMPT {
+            restart(socket);
+            current_owner(&mut (*socket).owner);
+        }
+        identify(sk, socket);
+        (*socket).remote_port = u16::from_be(load(sk, Field::SK_REMOTE_PORT));
+        if (*socket).family == AF_INET {
+            (&mut (*socket).remote)[..4].copy_from_slice(&load::<[u8; 4]>(sk, Field::SK_REMOTE4));
+        } else {
+            (*socket).remote = address6(sk, Field::SK_REMOTE6);
+        }
+        (*socket).begun_ns = h::bpf_ktime_get_ns();
+        (*socket).stage = stage::CONNECTING;
+    }
+}
+
+/// The next life of this `struct sock`.
+#[inline(always)]
+pub unsafe fn restart(socket: *mut PerSocket) {
+    unsafe {
+        (*socket).word = 0;
+        (*socket).generation += 1;
+        (*socket).connect_ns = 0;
+        (*socket).flags = 0;
+        (*socket).remote = [0; 16];
+    }
+}
+
+#[inline(always)]
+unsafe fn identify(sk: *const u8, socket: *mut PerSocket) {
+    unsafe {
+        (*socket).cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
+        (*socket).netns = netns(sk);
+        (*socket).family = load(sk, Field::SK_FAMILY);
+    }
+}
+
+#[inline(always)]
+unsafe fn established(sk: *const u8) {
+    unsafe {
+        let socket = storage(sk, 0);
+        if socket.is_null() || (*socket).stage != stage::CONNECTING {
+            return;
+        }
+        count(kind::CONNECT, column::OBSERVED);
+        let header = header::<SocketRecord>(kind::CONNECT, 0);
+        (*socket).connect_ns = header.time_ns - (*socket).begun_ns;
+        (*socket).stage = stage::ESTABLISHED;
+        let mut record = describe(socket, header);
+        set_local(sk, &mut record);
+        announce(socket, &record);
+    }
+}
+
+#[inline(always)]
+unsafe fn listen(sk: *const u8) {
+    unsafe {
+        let family: u16 = load(sk, Field::SK_FAMILY);
+        if family != AF_INET && family != AF_INET6 {
+            return;
+        }
+        count(kind::LISTEN, column::OBSERVED);
+        let socket = storage(sk, CREATE);
+        if socket.is_null() {
+            count(kind::LISTEN, column::LOST);
+            return;
+        }
+        restart(socket);
+        current_owner(&mut (*socket).owner);
+        identify(sk, socket);
+        (*socket).remote_port = 0;
+        (*socket).stage = stage::LISTENING;
+        let mut record = describe(socket, header::<SocketRecord>(kind::LISTEN, 0));
+        set_local(sk, &mut record);
+        announce(socket, &record);
+    }
+}
+
+#[inline(always)]
+unsafe fn closed(sk: *const u8, old: i32) {
+    unsafe {
+        let socket = storage(sk, 0);
+        if socket.is_null() {
+            return;
+        }
+        match (*socket).stage {
+            stage::ATTEMPT => {
+                (*socket).netns = netns(sk);
+                (*socket).cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
+                never_sent(socket, 0);
+            }
+            stage::CONNECTING if old == SYN_SENT || old == SYN_RECV => failed(sk, socket),
+            stage::CONNECTING => {
+                // The kernel skipped the program at ESTABLISHED.
+                (*socket).flags |= socket_flag::NO_DURATION;
+                ended(sk, socket, kind::CLOSE);
+            }
+            stage::ESTABLISHED => ended(sk, socket, kind::CLOSE),
+            stage::LISTENING => ended(sk, socket, kind::LISTEN_CLOSE),
+            _ => {}
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn failed(sk: *const u8, socket: *mut PerSocket) {
+    count(kind::CONNECT_FAILED, column::OBSERVED);
+    unsafe {
+        let mut record = describe(socket, header::<SocketRecord>(kind::CONNECT_FAILED, 0));
+        // Zero where the caller gave up: it closed or reset the socket before an answer came.
+        record.errno = load(sk, Field::SK_ERROR);
+        set_local(sk, &mut record);
+        end(socket, &record);
+    }
+}
+
+#[inline(always)]
+unsafe fn ended(sk: *const u8, socket: *mut PerSocket, kind: u16) {
+    count(kind, column::OBSERVED);
+    unsafe {
+        let mut record = describe(socket, header::<SocketRecord>(kind, 0));
+        set_local(sk, &mut record);
+        if kind == kind::CLOSE {
+            set_bytes(sk, &mut record);
+        }
+        socket::end(socket, &record);
+    }
+}

@@ -1,0 +1,117 @@
+//! What works on this node and what does not: one row per kernel feature, runtime or file the agent depends on.
+use parking_lot::RwLock;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Ok,
+    Degraded,
+    /// Switched off by the configuration.
+    Off,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// Names of the rows.
+pub mod feature {
+    pub const BTF: &str = "btf";
+    pub const PROCESS_START: &str = "process_start";
+    pub const PROCESS_EXEC: &str = "process_exec";
+    pub const PROCESS_EXIT: &str = "process_exit";
+    pub const CGROUP_MOVES: &str = "cgroup_moves";
+    pub const CGROUP_PATHS: &str = "cgroup_paths";
+    pub const TCP_STATE: &str = "tcp_state";
+    pub const CONNECT_ATTEMPTS: &str = "connect_attempts";
+    pub const TOTALS: &str = "totals";
+    pub const NEWS_RING: &str = "news_ring";
+    pub const HOST_NETNS: &str = "host_netns";
+    pub const HOST_FILES: &str = "host_files";
+    pub const PROC: &str = "proc";
+    pub const CGROUPFS: &str = "cgroupfs";
+    pub const ALL: [&str; 14] = [
+        BTF,
+        PROCESS_START,
+        PROCESS_EXEC,
+        PROCESS_EXIT,
+        CGROUP_MOVES,
+        CGROUP_PATHS,
+        TCP_STATE,
+        CONNECT_ATTEMPTS,
+        TOTALS,
+        NEWS_RING,
+        HOST_NETNS,
+        HOST_FILES,
+        PROC,
+        CGROUPFS,
+    ];
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    pub feature: &'static str,
+    pub state: State,
+    /// One word of a short list, fit for a label. Empty when all is well.
+    pub reason: &'static str,
+    /// What an operator may do, or what the kernel answered.
+    pub hint: String,
+}
+
+#[derive(Default)]
+pub struct Features {
+    rows: RwLock<BTreeMap<&'static str, Row>>,
+}
+
+impl Features {
+    /// Says whether that is news.
+    pub fn set(&self, feature: &'static str, state: State, reason: &'static str, hint: impl Into<String>) -> bool {
+        let row = Row {
+            feature,
+            state,
+            reason,
+            hint: hint.into(),
+        };
+        let before = self.rows.write().insert(feature, row.clone());
+        before.is_none_or(|before| (before.state, before.reason) != (row.state, row.reason))
+    }
+
+    pub fn ok(&self, feature: &'static str) -> bool {
+        self.set(feature, State::Ok, "", "")
+    }
+
+    pub fn degraded(&self, feature: &'static str, reason: &'static str, hint: impl Into<String>) -> bool {
+        self.set(feature, State::Degraded, reason, hint)
+    }
+
+    pub fn is_ok(&self, feature: &str) -> bool {
+        self.rows.read().get(feature).is_some_and(|row| row.state == State::Ok)
+    }
+
+    pub fn rows(&self) -> Vec<Row> {
+        self.rows.read().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_changes_apart_from_repetitions() {
+        let features = Features::default();
+        assert!(features.degraded(feature::BTF, "missing", "a"));
+        assert!(!features.degraded(feature::BTF, "missing", "b"));
+        assert!(features.ok(feature::BTF));
+        assert!(features.is_ok(feature::BTF));
+        assert!(!features.is_ok(feature::PROC));
+    }
+}

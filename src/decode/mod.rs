@@ -1,0 +1,156 @@
+//! Bytes of the kernel to typed events. Stateless and total: whatever comes, it answers.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+mod event;
+
+pub use event::*;
+
+use crate::base::ids::{CgroupId, NetnsId, ProcKey, SocketId};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use tarsier_common as raw;
+use tarsier_common::kind;
+use zerocopy::FromBytes;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("record of {len} bytes is too short")]
+    Short { len: usize },
+    #[error("kind {kind} is not known")]
+    UnknownKind { kind: u16 },
+    #[error("address family {family} is not known")]
+    UnknownFamily { family: u16 },
+}
+
+/// The kind a record of the ring says it is, for the books: they are kept even of records that make no sense.
+pub fn kind_of(record: &[u8]) -> Option<u16> {
+    let (header, _) = raw::Header::read_from_prefix(record).ok()?;
+    (header.kind < kind::COUNT).then_some(header.kind)
+}
+
+/// One record of the news ring.
+pub fn news(record: &[u8]) -> Result<Event, DecodeError> {
+    let header: raw::Header = read(record)?;
+    Ok(match header.kind {
+        kind::FORK => Event::ProcessStarted(process(record)?),
+        kind::EXEC => Event::ProcessExec(process(record)?),
+        kind::EXIT => Event::ProcessExited(process(record)?),
+        kind::CGROUP_MOVE => Event::CgroupMoved(process(record)?),
+        kind::CGROUP_MADE => Event::CgroupMade(cgroup(record)?),
+        kind::CGROUP_GONE => Event::CgroupRemoved(cgroup(record)?),
+        kind::CONNECT => Event::ConnectionOpened(socket(record)?),
+        kind::CONNECT_FAILED => Event::ConnectionFailed(socket(record)?),
+        kind::CLOSE => Event::ConnectionClosed(socket(record)?),
+        kind::LISTEN => Event::ListenOpened(socket(record)?),
+        kind::LISTEN_CLOSE => Event::ListenClosed(socket(record)?),
+        kind => return Err(DecodeError::UnknownKind { kind }),
+    })
+}
+
+/// Rows of a totals pass or of the spilled sockets. A rest that is no whole row is left out.
+pub fn sockets(rows: &[u8]) -> impl Iterator<Item = Result<SocketEvent, DecodeError>> + '_ {
+    rows.chunks_exact(size_of::<raw::SocketRecord>()).map(socket)
+}
+
+/// Rows of the spilled sums: key and value, one behind the other.
+pub fn sums(rows: &[u8]) -> impl Iterator<Item = Result<SumEvent, DecodeError>> + '_ {
+    rows.chunks_exact(size_of::<raw::SumKey>() + size_of::<raw::Sum>())
+        .map(|row| {
+            let (key, rest) =
+                raw::SumKey::read_from_prefix(row).map_err(|_short| DecodeError::Short { len: row.len() })?;
+            let sum: raw::Sum = read(rest)?;
+            Ok(SumEvent {
+                cgroup: CgroupId(key.cgroup_id),
+                process: (key.tgid != 0).then_some(ProcKey {
+                    tgid: key.tgid,
+                    start_ns: key.start_ns,
+                }),
+                netns: NetnsId(key.netns),
+                remote: address(key.family, &key.remote, key.remote_port)?,
+                comm: sum.comm,
+                connects: sum.connects,
+                failures: sum.failures,
+                connect_ns: sum.connect_ns,
+                sent_bytes: sum.sent_bytes,
+                received_bytes: sum.received_bytes,
+            })
+        })
+}
+
+fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
+    match T::read_from_prefix(bytes) {
+        Ok((value, _)) => Ok(value),
+        Err(_) => Err(DecodeError::Short { len: bytes.len() }),
+    }
+}
+
+fn owner(owner: &raw::Owner) -> Owner {
+    Owner {
+        process: ProcKey {
+            tgid: owner.tgid,
+            start_ns: owner.start_ns,
+        },
+        cgroup: CgroupId(owner.cgroup_id),
+        comm: owner.comm,
+    }
+}
+
+fn process(record: &[u8]) -> Result<ProcessEvent, DecodeError> {
+    let record: raw::ProcessRecord = read(record)?;
+    Ok(ProcessEvent {
+        time_ns: record.header.time_ns,
+        owner: owner(&record.owner),
+        parent_tgid: record.parent_tgid,
+        exit_code: record.exit_code,
+        kernel_thread: record.header.flags & raw::process_flag::KERNEL_THREAD != 0,
+        legacy_hierarchy: record.header.flags & raw::process_flag::LEGACY_HIERARCHY != 0,
+    })
+}
+
+fn cgroup(record: &[u8]) -> Result<CgroupEvent, DecodeError> {
+    let record: raw::CgroupRecord = read(record)?;
+    // The kernel's count includes the terminating zero; a full buffer means that the path was cut.
+    let len = usize::try_from(record.path_len).unwrap_or(0).saturating_sub(1);
+    let cut = len + 1 >= raw::CGROUP_PATH_LEN;
+    let path = record.path.get(..len).filter(|path| !path.is_empty() && !cut);
+    Ok(CgroupEvent {
+        cgroup: CgroupId(record.cgroup_id),
+        path: path.map(|path| String::from_utf8_lossy(path).into_owned()),
+    })
+}
+
+fn socket(record: &[u8]) -> Result<SocketEvent, DecodeError> {
+    let record: raw::SocketRecord = read(record)?;
+    let measured = record.flags & raw::socket_flag::NO_DURATION == 0;
+    Ok(SocketEvent {
+        time_ns: record.header.time_ns,
+        socket: SocketId {
+            cookie: record.cookie,
+            generation: record.generation,
+        },
+        owner: owner(&record.owner),
+        netns: NetnsId(record.netns),
+        local: address(record.family, &record.local, record.local_port)?,
+        remote: address(record.family, &record.remote, record.remote_port)?,
+        connect_ns: measured.then_some(record.connect_ns),
+        sent_bytes: record.sent_bytes,
+        received_bytes: record.received_bytes,
+        errno: record.errno,
+        listening: record.stage == raw::stage::LISTENING || record.header.kind == kind::LISTEN_CLOSE,
+        announced: record.flags & raw::socket_flag::ANNOUNCED != 0,
+    })
+}
+
+/// An IPv4 address that came through an IPv6 socket is an IPv4 address.
+fn address(family: u16, bytes: &[u8; 16], port: u16) -> Result<SocketAddr, DecodeError> {
+    let ip = match family {
+        raw::AF_INET => {
+            let [a, b, c, d, ..] = *bytes;
+            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+        }
+        raw::AF_INET6 => IpAddr::V6(Ipv6Addr::from(*bytes)).to_canonical(),
+        family => return Err(DecodeError::UnknownFamily { family }),
+    };
+    Ok(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests;

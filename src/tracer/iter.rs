@@ -1,0 +1,60 @@
+//! The iterator over the sockets' storage. By hand, because aya attaches iterators without their target.
+#![expect(unsafe_code, reason = "two commands of bpf(2) that aya does not offer")]
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_ITER_CREATE: libc::c_int = 33;
+const BPF_TRACE_ITER: u32 = 28;
+
+pub struct MapIterator {
+    link: OwnedFd,
+}
+
+impl MapIterator {
+    pub fn attach(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<Self> {
+        #[repr(C)]
+        struct LinkCreate {
+            program: i32,
+            target: u32,
+            attach_type: u32,
+            flags: u32,
+            info: u64,
+            info_len: u32,
+            padding: u32,
+        }
+        let info = map.as_raw_fd();
+        let attributes = LinkCreate {
+            program: program.as_raw_fd(),
+            target: 0,
+            attach_type: BPF_TRACE_ITER,
+            flags: 0,
+            info: &raw const info as u64,
+            info_len: size_of_val(&info) as u32,
+            padding: 0,
+        };
+        Ok(Self {
+            link: bpf(BPF_LINK_CREATE, &attributes)?,
+        })
+    }
+
+    /// Runs the program over all entries and appends what it wrote.
+    pub fn read(&self, into: &mut Vec<u8>) -> io::Result<()> {
+        let rows = bpf(BPF_ITER_CREATE, &[self.link.as_raw_fd(), 0])?;
+        File::from(rows).read_to_end(into)?;
+        Ok(())
+    }
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel reads `size_of::<T>()` bytes and answers with a descriptor of ours or an error.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just created, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}

@@ -1,0 +1,532 @@
+//! Loads the object program by program, attaches what loads, and says of the rest why not. What is missing is tried again.
+//!
+//! Outlives the tracer actor: a restarted one finds programs and maps as they were.
+use super::{
+    btf::{Btf, BtfError},
+    iter::MapIterator,
+};
+use crate::base::{
+    features::{Features, State, feature},
+    ledger::{KINDS, KernelCounters},
+};
+use aya::{
+    EbpfError, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter, Program, ProgramError},
+};
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd},
+    path::PathBuf,
+    sync::Arc,
+};
+use tarsier_common::{FIELDS, FIELDS_LEN, Row, SocketRecord, SpillKey, Sum, SumKey, map, program};
+use zerocopy::IntoBytes;
+
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("this binary was built without its eBPF programs: run `make setup`, then `make build`")]
+    NoObject,
+    #[error("cannot resolve kernel structures")]
+    Offsets(#[from] BtfError),
+    #[error("cannot read the kernel's BTF")]
+    Btf(#[from] aya::BtfError),
+    #[error("cannot load the object")]
+    Load(#[from] EbpfError),
+    #[error("the object has no map {name}")]
+    NoMap { name: &'static str },
+    #[error("map {name}")]
+    Map { name: &'static str, source: MapError },
+    #[error("the object has no program {name}")]
+    NoProgram { name: &'static str },
+    #[error("program {name}")]
+    Program { name: &'static str, source: ProgramError },
+    #[error("no cgroup2 hierarchy is mounted")]
+    NoCgroup2,
+    #[error("{op}")]
+    Io { op: &'static str, source: io::Error },
+}
+
+impl KernelError {
+    /// The word for the feature table.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NoObject => "not_built_in",
+            Self::Offsets(BtfError::Read { .. }) => "no_btf",
+            Self::Offsets(_) | Self::Btf(_) => "bad_btf",
+            Self::NoCgroup2 => "no_cgroup2",
+            Self::Load(error) => reason_of(io_error(error)),
+            Self::Program { source, .. } => match source {
+                ProgramError::LoadError { io_error, .. } if is_permission(io_error) => "no_permission",
+                ProgramError::LoadError { .. } => "verifier_rejected",
+                other => reason_of(io_error(other)),
+            },
+            Self::Io { source, .. } => reason_of(Some(source)),
+            Self::NoMap { .. } | Self::Map { .. } | Self::NoProgram { .. } => "bad_object",
+        }
+    }
+}
+
+fn reason_of(error: Option<&io::Error>) -> &'static str {
+    match error {
+        Some(error) if is_permission(error) => "no_permission",
+        _ => "unsupported",
+    }
+}
+
+fn is_permission(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+fn io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut error = Some(error);
+    while let Some(inner) = error {
+        if let Some(io) = inner.downcast_ref() {
+            return Some(io);
+        }
+        error = inner.source();
+    }
+    None
+}
+
+/// The whole chain in one line; of a verifier's log, which may be megabytes, the line that says it.
+fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let said = error.to_string();
+        let line = said
+            .lines()
+            .rfind(|line| line.len() > 3 && !line.starts_with("processed "))
+            .unwrap_or("");
+        let first = said.lines().next().unwrap_or("");
+        let said = if first == line {
+            first.to_owned()
+        } else {
+            format!("{first} … {line}")
+        };
+        if !text.contains(&said) {
+            text = if text.is_empty() {
+                said
+            } else {
+                format!("{text}: {said}")
+            };
+        }
+        next = error.source();
+    }
+    text.chars().take(300).collect()
+}
+
+enum Attach {
+    Tracepoint(&'static str),
+    Connect,
+    Totals,
+}
+
+struct Unit {
+    program: &'static str,
+    feature: &'static str,
+    attach: Attach,
+}
+
+const fn unit(program: &'static str, feature: &'static str, attach: Attach) -> Unit {
+    Unit {
+        program,
+        feature,
+        attach,
+    }
+}
+
+/// In the order of attaching: what ends things before what begins them, so that nothing is seen to begin only.
+const UNITS: [Unit; 11] = [
+    unit(program::TOTALS, feature::TOTALS, Attach::Totals),
+    unit(
+        program::TCP_DESTROY,
+        feature::TCP_STATE,
+        Attach::Tracepoint("tcp_destroy_sock"),
+    ),
+    unit(
+        program::EXIT,
+        feature::PROCESS_EXIT,
+        Attach::Tracepoint("sched_process_exit"),
+    ),
+    unit(
+        program::CGROUP_RMDIR,
+        feature::CGROUP_PATHS,
+        Attach::Tracepoint("cgroup_rmdir"),
+    ),
+    unit(
+        program::CGROUP_MKDIR,
+        feature::CGROUP_PATHS,
+        Attach::Tracepoint("cgroup_mkdir"),
+    ),
+    unit(
+        program::CGROUP_ATTACH,
+        feature::CGROUP_MOVES,
+        Attach::Tracepoint("cgroup_attach_task"),
+    ),
+    unit(
+        program::EXEC,
+        feature::PROCESS_EXEC,
+        Attach::Tracepoint("sched_process_exec"),
+    ),
+    unit(
+        program::FORK,
+        feature::PROCESS_START,
+        Attach::Tracepoint("task_newtask"),
+    ),
+    unit(
+        program::TCP_STATE,
+        feature::TCP_STATE,
+        Attach::Tracepoint("inet_sock_set_state"),
+    ),
+    unit(program::CONNECT4, feature::CONNECT_ATTEMPTS, Attach::Connect),
+    unit(program::CONNECT6, feature::CONNECT_ATTEMPTS, Attach::Connect),
+];
+
+/// What the loader needs to know of the node.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub ring_bytes: u32,
+    /// Where the unified hierarchy is mounted.
+    pub cgroup2: Option<PathBuf>,
+    pub root_cgroup: u64,
+    pub off: Vec<String>,
+    pub btf: PathBuf,
+}
+
+pub struct Kernel {
+    setup: Setup,
+    object: Option<&'static [u8]>,
+    loaded: Option<Loaded>,
+}
+
+struct Loaded {
+    ebpf: aya::Ebpf,
+    attached: [bool; UNITS.len()],
+    news: RingBuf<MapData>,
+    totals: Option<MapIterator>,
+    spilled_sockets: HashMap<MapData, SpillKey, SocketRecord>,
+    spilled_sums: HashMap<MapData, SumKey, Sum>,
+    epoch_map: Array<MapData, u32>,
+    epoch: u32,
+    counters: Arc<Counters>,
+}
+
+struct Counters(PerCpuArray<MapData, Row>);
+
+impl KernelCounters for Counters {
+    fn rows(&self) -> io::Result<[Row; KINDS]> {
+        let mut rows = [Row::default(); KINDS];
+        for (kind, row) in rows.iter_mut().enumerate() {
+            let per_cpu = self.0.get(&(kind as u32), 0).map_err(io::Error::other)?;
+            for cpu in per_cpu.iter() {
+                row.iter_mut().zip(cpu).for_each(|(sum, cell)| *sum += cell);
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// How one program has done so far.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct ProgramStats {
+    pub program: &'static str,
+    /// Counted only while `kernel.bpf_stats_enabled` is 1.
+    pub runs: u64,
+    pub run_ns: u64,
+    pub recursion_misses: u64,
+    pub verified_instructions: u64,
+}
+
+/// Records of one reading, as the kernel wrote them.
+#[derive(Clone, Debug, Default)]
+pub struct RawBatch {
+    /// Records of the ring, each with its length in its header.
+    pub news: Vec<u8>,
+    /// Rows of a totals pass.
+    pub seen: Vec<u8>,
+    pub spilled_sockets: Vec<u8>,
+    pub spilled_sums: Vec<u8>,
+}
+
+impl RawBatch {
+    pub fn clear(&mut self) {
+        self.news.clear();
+        self.seen.clear();
+        self.spilled_sockets.clear();
+        self.spilled_sums.clear();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.news.is_empty() && self.seen.is_empty() && self.spilled_sockets.is_empty() && self.spilled_sums.is_empty()
+    }
+}
+
+impl Kernel {
+    pub fn new(setup: Setup, object: Option<&'static [u8]>) -> Self {
+        Self {
+            setup,
+            object,
+            loaded: None,
+        }
+    }
+
+    pub fn set_cgroup2(&mut self, cgroup2: Option<PathBuf>) {
+        self.setup.cgroup2 = cgroup2;
+    }
+
+    /// Whether anything is observed at all.
+    pub fn collects(&self) -> bool {
+        let loaded = self.loaded.as_ref();
+        loaded.is_some_and(|loaded| {
+            let tracepoint = |unit: &Unit| matches!(unit.attach, Attach::Tracepoint(_));
+            UNITS
+                .iter()
+                .zip(loaded.attached)
+                .any(|(unit, attached)| attached && tracepoint(unit))
+        })
+    }
+
+    /// Whether something is missing that a later try may bring.
+    pub fn complete(&self) -> bool {
+        self.loaded.as_ref().is_some_and(|loaded| {
+            UNITS
+                .iter()
+                .zip(loaded.attached)
+                .all(|(unit, attached)| attached || self.is_off(unit.feature))
+        })
+    }
+
+    fn is_off(&self, feature: &str) -> bool {
+        self.setup.off.iter().any(|off| off == feature)
+    }
+
+    pub fn counters(&self) -> Option<Arc<dyn KernelCounters>> {
+        let loaded = self.loaded.as_ref()?;
+        Some(Arc::clone(&loaded.counters) as Arc<dyn KernelCounters>)
+    }
+
+    /// Loads and attaches what is not yet.
+    pub fn ensure(&mut self, features: &Features) {
+        if self.loaded.is_none() {
+            match load(&self.setup, self.object) {
+                Ok(loaded) => {
+                    features.ok(feature::BTF);
+                    features.ok(feature::NEWS_RING);
+                    self.loaded = Some(loaded);
+                }
+                Err(error) => return self.all_degraded(features, &error),
+            }
+        }
+        let Some(loaded) = &mut self.loaded else { return };
+        let btf = match aya::Btf::from_sys_fs() {
+            Ok(btf) => btf,
+            // Loaded before, hidden since: what is attached goes on.
+            Err(error) => {
+                features.degraded(feature::BTF, "no_btf", explain(&error));
+                return;
+            }
+        };
+        features.ok(feature::BTF);
+        let mut failed: Vec<&str> = Vec::new();
+        for (index, unit) in UNITS.iter().enumerate() {
+            if self.setup.off.iter().any(|off| off == unit.feature) {
+                features.set(unit.feature, State::Off, "configured", "kernel.features_off names it");
+                continue;
+            }
+            if loaded.attached[index] {
+                continue;
+            }
+            match attach(loaded, unit, &btf, &self.setup) {
+                Ok(()) => loaded.attached[index] = true,
+                Err(error) => {
+                    failed.push(unit.feature);
+                    features.degraded(unit.feature, error.reason(), explain(&error));
+                }
+            }
+        }
+        for unit in &UNITS {
+            if !failed.contains(&unit.feature) && !self.setup.off.iter().any(|off| off == unit.feature) {
+                features.ok(unit.feature);
+            }
+        }
+    }
+
+    fn all_degraded(&self, features: &Features, error: &KernelError) {
+        let (reason, hint) = (error.reason(), explain(error));
+        if matches!(error, KernelError::Offsets(_) | KernelError::Btf(_)) {
+            features.degraded(feature::BTF, reason, hint.clone());
+        }
+        for unit in &UNITS {
+            features.degraded(unit.feature, reason, hint.clone());
+        }
+    }
+
+    /// Reads at most `limit` records of the ring. `true`: there is more.
+    pub fn read_news(&mut self, batch: &mut RawBatch, limit: usize) -> bool {
+        let Some(loaded) = &mut self.loaded else { return false };
+        for _ in 0..limit {
+            let Some(record) = loaded.news.next() else { return false };
+            batch.news.extend_from_slice(&record);
+        }
+        true
+    }
+
+    /// The totals of all open sockets. Before the ring is read: what the ring then tells came later.
+    pub fn read_totals(&mut self, batch: &mut RawBatch) -> Result<(), KernelError> {
+        let Some(totals) = self.loaded.as_ref().and_then(|loaded| loaded.totals.as_ref()) else {
+            return Ok(());
+        };
+        totals.read(&mut batch.seen).map_err(|source| KernelError::Io {
+            op: "cannot read the totals of the sockets",
+            source,
+        })
+    }
+
+    /// Empties the spill maps. After the ring was read, so that a socket's beginning comes before its end.
+    pub fn read_spilled(&mut self, batch: &mut RawBatch) {
+        let Some(loaded) = &mut self.loaded else { return };
+        let keys: Vec<SpillKey> = loaded.spilled_sockets.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            if let Ok(record) = loaded.spilled_sockets.get(&key, 0)
+                && loaded.spilled_sockets.remove(&key).is_ok()
+            {
+                batch.spilled_sockets.extend_from_slice(record.as_bytes());
+            }
+        }
+        let keys: Vec<SumKey> = loaded.spilled_sums.keys().filter_map(Result::ok).collect();
+        // Programs may still be adding to the present epoch; the older ones have been left alone for a drain interval.
+        for key in keys.iter().filter(|key| key.epoch != loaded.epoch) {
+            if let Ok(sum) = loaded.spilled_sums.get(key, 0)
+                && loaded.spilled_sums.remove(key).is_ok()
+            {
+                batch.spilled_sums.extend_from_slice(key.as_bytes());
+                batch.spilled_sums.extend_from_slice(sum.as_bytes());
+            }
+        }
+        if keys.iter().any(|key| key.epoch == loaded.epoch) {
+            let next = loaded.epoch.wrapping_add(1);
+            if loaded.epoch_map.set(0, next, 0).is_ok() {
+                loaded.epoch = next;
+            }
+        }
+    }
+
+    pub fn program_stats(&self) -> Vec<ProgramStats> {
+        let Some(loaded) = &self.loaded else { return Vec::new() };
+        let attached = UNITS.iter().zip(loaded.attached).filter(|(_, attached)| *attached);
+        attached
+            .filter_map(|(unit, _)| stats_of(loaded, unit.program))
+            .collect()
+    }
+
+    pub fn spilled(&self) -> [(&'static str, u64, u64); 2] {
+        const CAPACITY: u64 = 65_536;
+        let counts = self.loaded.as_ref().map_or((0, 0), |loaded| {
+            (
+                loaded.spilled_sockets.keys().count() as u64,
+                loaded.spilled_sums.keys().count() as u64,
+            )
+        });
+        [
+            (map::SPILLED_SOCKETS, counts.0, CAPACITY),
+            (map::SPILLED_SUMS, counts.1, CAPACITY),
+        ]
+    }
+}
+
+fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelError> {
+    let object = object.ok_or(KernelError::NoObject)?;
+    let kernel = Btf::from_file(&setup.btf)?;
+    let mut offsets = [0u32; FIELDS_LEN];
+    for (offset, (structure, field)) in offsets.iter_mut().zip(FIELDS) {
+        *offset = kernel.offset(structure, field)?;
+    }
+    let group_dead = u32::from(kernel.tracepoint_args("sched_process_exit") == Some(2));
+    drop(kernel);
+    let mut ebpf = EbpfLoader::new()
+        .override_global("OFFSETS", &offsets[..], true)
+        .override_global("HAS_GROUP_DEAD", &group_dead, true)
+        .override_global("ROOT_CGROUP", &setup.root_cgroup, true)
+        .map_max_entries(map::NEWS, setup.ring_bytes)
+        .load(object)?;
+    let mut take = |name| ebpf.take_map(name).ok_or(KernelError::NoMap { name });
+    let typed = |name| move |source| KernelError::Map { name, source };
+    Ok(Loaded {
+        news: RingBuf::try_from(take(map::NEWS)?).map_err(typed(map::NEWS))?,
+        spilled_sockets: HashMap::try_from(take(map::SPILLED_SOCKETS)?).map_err(typed(map::SPILLED_SOCKETS))?,
+        spilled_sums: HashMap::try_from(take(map::SPILLED_SUMS)?).map_err(typed(map::SPILLED_SUMS))?,
+        epoch_map: Array::try_from(take(map::EPOCH)?).map_err(typed(map::EPOCH))?,
+        epoch: 0,
+        counters: Arc::new(Counters(
+            PerCpuArray::try_from(take(map::COUNTERS)?).map_err(typed(map::COUNTERS))?,
+        )),
+        totals: None,
+        attached: [false; UNITS.len()],
+        ebpf,
+    })
+}
+
+fn attach(loaded: &mut Loaded, unit: &Unit, btf: &aya::Btf, setup: &Setup) -> Result<(), KernelError> {
+    let name = unit.program;
+    let failed = |source| KernelError::Program { name, source };
+    let program = loaded.ebpf.program_mut(name).ok_or(KernelError::NoProgram { name })?;
+    let loaded_before = program.fd().is_ok();
+    match &unit.attach {
+        Attach::Tracepoint(tracepoint) => {
+            let program: &mut BtfTracePoint = program.try_into().map_err(failed)?;
+            if !loaded_before {
+                program.load(tracepoint, btf).map_err(failed)?;
+            }
+            program.attach().map_err(failed)?;
+        }
+        Attach::Connect => {
+            let root = setup.cgroup2.as_ref().ok_or(KernelError::NoCgroup2)?;
+            let root = File::open(root).map_err(|source| KernelError::Io {
+                op: "cannot open the cgroup2 root",
+                source,
+            })?;
+            let program: &mut CgroupSockAddr = program.try_into().map_err(failed)?;
+            if !loaded_before {
+                program.load().map_err(failed)?;
+            }
+            // A link always lets other programs be; its flags must be empty, which is what this mode's name stands for.
+            program.attach(root, CgroupAttachMode::Single).map_err(failed)?;
+        }
+        Attach::Totals => {
+            let program: &mut Iter = program.try_into().map_err(failed)?;
+            if !loaded_before {
+                program.load("bpf_sk_storage_map", btf).map_err(failed)?;
+            }
+            let program = program.fd().map_err(failed)?.as_fd().try_clone_to_owned();
+            let io = |op| move |source| KernelError::Io { op, source };
+            let program = program.map_err(io("cannot keep the totals program"))?;
+            let Some(Map::SkStorage(sockets)) = loaded.ebpf.map(map::SOCKETS) else {
+                return Err(KernelError::NoMap { name: map::SOCKETS });
+            };
+            let iterator = MapIterator::attach(program.as_fd(), sockets.fd().as_fd());
+            loaded.totals = Some(iterator.map_err(io("cannot attach the totals iterator"))?);
+        }
+    }
+    Ok(())
+}
+
+fn stats_of(loaded: &Loaded, name: &'static str) -> Option<ProgramStats> {
+    let program: &Program = loaded.ebpf.program(name)?;
+    let fd = program.fd().ok()?.as_fd().as_raw_fd();
+    // aya's ProgramInfo leaves out the misses.
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    let field = |key: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+    };
+    Some(ProgramStats {
+        program: name,
+        runs: field("run_cnt:"),
+        run_ns: field("run_time_ns:"),
+        recursion_misses: field("recursion_misses:"),
+        verified_instructions: field("verified_insns:"),
+    })
+}
