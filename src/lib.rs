@@ -1,6 +1,32 @@
 //! Sees every container, service and process of a Linux node.
+//!
+//! ```text
+//!  kernel    bpf-programs/: hooks, totals per socket, the news ring
+//!  (1) tracer/     drains the ring, reads the totals
+//!  (2) decode/     record to event
+//!  (4) registry/   process to cgroup to container; the only router
+//!  (5) container/  one actor per container: connections, destinations, listens
+//!      collect/    blocking looks at /proc and cgroupfs for the registry
+//!  (6) metrics/    samples to families to text
+//!  (7) http/ cli/  what a scraper and a person see
+//! ```
 pub mod base;
+pub mod config;
 
 pub mod tracer;
 
 pub mod decode;
+
+pub mod registry;
+
+pub mod container;
+
+pub mod collect;
+
+pub mod metrics;
+
+pub mod http;
+
+pub mod cli;
+
+pub mod supervisor;
