@@ -2,11 +2,13 @@
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     fmt::Debug,
+    panic::RefUnwindSafe,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-pub trait Clock: Debug + Send + Sync {
+/// Unwind safe because loggers, which hold one, have to be.
+pub trait Clock: Debug + Send + Sync + RefUnwindSafe {
     /// For deadlines and elapsed time. Stands still while the machine sleeps.
     fn monotonic_ns(&self) -> u64;
     /// What the kernel stamps its records with, and what process start times are counted in.

@@ -6,3 +6,5 @@ pub mod ledger;
 pub mod logging;
 pub mod mailbox;
 pub mod table;
+// What the agent says about itself.
+pub mod logging;
