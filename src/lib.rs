@@ -11,7 +11,7 @@
 //!  (7) http/ cli/  what a scraper and a person see
 //! ```
 pub mod base;
-pub mod config;
+// pub mod config;
 
 pub mod tracer;
 
@@ -21,12 +21,12 @@ pub mod registry;
 
 pub mod container;
 
-pub mod collect;
+// pub mod collect;
 
-pub mod metrics;
+// pub mod metrics;
 
-pub mod http;
+// pub mod http;
 
-pub mod cli;
+// pub mod cli;
 
-pub mod supervisor;
+// pub mod supervisor;

@@ -1,10 +1,10 @@
 //! What every room uses.
 pub mod clock;
+pub mod context;
 pub mod features;
 pub mod ids;
 pub mod ledger;
 pub mod logging;
 pub mod mailbox;
+pub mod now;
 pub mod table;
-// What the agent says about itself.
-pub mod logging;

@@ -1,1 +1,7 @@
+//! (5) One actor per container, and what it knows.
+pub mod actor;
+pub mod connections;
 pub mod destination;
+pub mod listens;
+pub mod samples;
+pub mod state;

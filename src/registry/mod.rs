@@ -1,1 +1,5 @@
+//! (4) The only router: process to cgroup to container.
+pub mod effects;
 pub mod identity;
+mod slots;
+pub mod state;

@@ -1,0 +1,113 @@
+//! Where a container listens.
+use crate::{
+    base::{
+        ids::{NetnsId, SocketId},
+        table::Table,
+    },
+    decode::SocketEvent,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+#[derive(Debug, Default)]
+struct Listen {
+    /// Several with SO_REUSEPORT.
+    sockets: BTreeSet<SocketId>,
+    /// Set when the last of them is gone, on the kernel's clock.
+    closed_ns: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Listens {
+    known: Table<(NetnsId, SocketAddr), Listen>,
+    addresses: HashMap<NetnsId, Arc<[IpAddr]>>,
+}
+
+impl Listens {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            known: Table::new(limit),
+            addresses: HashMap::new(),
+        }
+    }
+
+    pub(super) fn opened(&mut self, event: &SocketEvent) {
+        // Without a bind the port comes after the state; the next totals pass shows it.
+        if event.local.port() == 0 {
+            return;
+        }
+        if let Some(listen) = self.known.get_or_insert_with((event.netns, event.local), Listen::default) {
+            listen.sockets.insert(event.socket);
+            listen.closed_ns = None;
+        }
+    }
+
+    pub(super) fn closed(&mut self, event: &SocketEvent) {
+        for listen in self.known.values_mut() {
+            if listen.sockets.remove(&event.socket) && listen.sockets.is_empty() {
+                listen.closed_ns = Some(event.time_ns);
+            }
+        }
+    }
+
+    pub(super) fn set_addresses(&mut self, netns: NetnsId, ips: Arc<[IpAddr]>) {
+        self.addresses.insert(netns, ips);
+    }
+
+    pub(super) fn sockets(&self) -> impl Iterator<Item = SocketId> + '_ {
+        self.known.values().flat_map(|listen| listen.sockets.iter().copied())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    pub(super) fn rejected(&self) -> u64 {
+        self.known.rejected()
+    }
+
+    pub(super) fn absorb(&mut self, mut other: Self) {
+        for (key, listen) in other.known.drain() {
+            if let Some(mine) = self.known.get_or_insert_with(key, Listen::default) {
+                mine.sockets.extend(listen.sockets);
+                mine.closed_ns = if mine.sockets.is_empty() { mine.closed_ns.max(listen.closed_ns) } else { None };
+            }
+        }
+        self.addresses.extend(other.addresses);
+    }
+
+    pub(super) fn forget_before(&mut self, before_ns: u64) {
+        self.known.retain(|_, listen| listen.closed_ns.is_none_or(|closed| closed >= before_ns));
+        let used: BTreeSet<NetnsId> = self.known.keys().map(|(netns, _)| *netns).collect();
+        self.addresses.retain(|netns, _| used.contains(netns));
+    }
+
+    /// One row per address: a listen on all addresses is one on each of them. `true`: open.
+    ///
+    /// Loopback ones only in the host's network namespace: elsewhere nobody can tell whose loopback it is.
+    pub(super) fn rows(&self, host: NetnsId) -> BTreeMap<SocketAddr, bool> {
+        let mut rows = BTreeMap::new();
+        for ((netns, local), listen) in self.known.iter() {
+            let open = !listen.sockets.is_empty();
+            for address in self.expand(*netns, *local) {
+                if *netns == host || !address.ip().is_loopback() {
+                    *rows.entry(address).or_insert(false) |= open;
+                }
+            }
+        }
+        rows
+    }
+
+    fn expand(&self, netns: NetnsId, local: SocketAddr) -> Vec<SocketAddr> {
+        let known = self.addresses.get(&netns).filter(|ips| !ips.is_empty());
+        let Some(ips) = known.filter(|_| local.ip().is_unspecified()) else {
+            return vec![local];
+        };
+        // `::` takes IPv4 as well, unless the socket says otherwise, which the kernel's defaults do not.
+        let fits = |ip: &&IpAddr| local.is_ipv6() || ip.is_ipv4();
+        ips.iter().filter(fits).map(|ip| SocketAddr::new(*ip, local.port())).collect()
+    }
+}

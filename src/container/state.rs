@@ -1,0 +1,221 @@
+//! All that is known about one container: its processes, its open sockets, and per destination what they add up to.
+//!
+//! A connection is counted once, whoever tells of it first: the news of its beginning, a totals pass, or its end.
+//!
+//! | told by | socket not known yet | known |
+//! | --- | --- | --- |
+//! | opened | counts a connect | counts one if a pass has only adopted it |
+//! | seen, news of its beginning refused by the ring | counts a connect and all its bytes | adds the increase |
+//! | seen, news of its beginning sent | adopted: active, its bytes so far are not counted (yet) | adds the increase |
+//! | closed, beginning refused | counts a connect and all its bytes | adds the increase, no longer active |
+//! | closed, beginning sent | nothing: it was counted by a predecessor | adds the increase, no longer active |
+use super::{
+    connections::{Connection, Destinations},
+    listens::Listens,
+};
+use crate::{
+    base::{
+        ids::{NetnsId, SocketId},
+        now::Now,
+        table::Table,
+    },
+    decode::{SocketEvent, SumEvent},
+};
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+/// What the registry tells a container.
+#[derive(Clone, Debug)]
+pub enum ContainerEvent {
+    ProcessJoined { start_ns: u64 },
+    ProcessLeft,
+    Opened(SocketEvent),
+    Failed(SocketEvent),
+    Closed(SocketEvent),
+    Seen(SocketEvent),
+    SumSpilled(SumEvent),
+    ListenOpened(SocketEvent),
+    ListenClosed(SocketEvent),
+    /// The addresses of a network namespace, for listens on all of them.
+    Addresses { netns: NetnsId, ips: Arc<[IpAddr]> },
+    /// Ends of sockets were lost: those that no pass has seen since then are gone.
+    Sweep { before_ns: u64 },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub destinations: usize,
+    pub listens: usize,
+    pub connections: usize,
+}
+
+#[derive(Debug)]
+pub struct ContainerState {
+    limits: Limits,
+    pub processes: u32,
+    /// The earliest start of a process, or the first event, on the boot clock.
+    pub since_ns: Option<u64>,
+    /// When the last process left.
+    pub ended_ns: Option<u64>,
+    connections: Table<SocketId, Connection>,
+    pub(super) destinations: Destinations,
+    pub(super) listens: Listens,
+}
+
+impl ContainerState {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            processes: 0,
+            since_ns: None,
+            ended_ns: None,
+            connections: Table::new(limits.connections),
+            destinations: Destinations::new(limits.destinations),
+            listens: Listens::new(limits.listens),
+        }
+    }
+
+    pub fn apply(&mut self, event: ContainerEvent, now: Now) {
+        match event {
+            ContainerEvent::ProcessJoined { start_ns } => {
+                self.processes += 1;
+                self.ended_ns = None;
+                self.began(start_ns);
+            }
+            ContainerEvent::ProcessLeft => {
+                self.processes = self.processes.saturating_sub(1);
+                if self.processes == 0 {
+                    self.ended_ns = Some(now.boottime_ns);
+                }
+            }
+            ContainerEvent::Opened(event) => self.opened(&event),
+            ContainerEvent::Failed(event) => self.destinations.of(event.remote).failed(event.errno, event.time_ns),
+            ContainerEvent::Closed(event) => self.closed(&event),
+            ContainerEvent::Seen(event) if event.listening => self.listens.opened(&event),
+            ContainerEvent::Seen(event) => self.seen(&event),
+            ContainerEvent::SumSpilled(sum) => self.destinations.of(sum.remote).add_sum(&sum, now.monotonic_ns),
+            ContainerEvent::ListenOpened(event) => self.listens.opened(&event),
+            ContainerEvent::ListenClosed(event) => self.listens.closed(&event),
+            ContainerEvent::Addresses { netns, ips } => self.listens.set_addresses(netns, ips),
+            ContainerEvent::Sweep { before_ns } => self.sweep(before_ns),
+        }
+        if self.since_ns.is_none() {
+            self.since_ns = Some(now.boottime_ns);
+        }
+    }
+
+    fn began(&mut self, start_ns: u64) {
+        self.since_ns = Some(self.since_ns.map_or(start_ns, |since| since.min(start_ns)));
+    }
+
+    fn opened(&mut self, event: &SocketEvent) {
+        if let Some(connection) = self.connections.get_mut(&event.socket) {
+            connection.announced(self.destinations.of(event.remote), event);
+            return;
+        }
+        let stats = self.destinations.of(event.remote);
+        stats.connected(event.connect_ns, event.time_ns);
+        self.track(Connection::counted(event));
+    }
+
+    fn seen(&mut self, event: &SocketEvent) {
+        if let Some(connection) = self.connections.get_mut(&event.socket) {
+            connection.advance(self.destinations.of(event.remote), event);
+            return;
+        }
+        if event.announced {
+            self.track(Connection::adopted(event));
+            return;
+        }
+        self.destinations.of(event.remote).connected(event.connect_ns, event.time_ns);
+        let mut connection = Connection::counted(event);
+        connection.advance(self.destinations.of(event.remote), event);
+        self.track(connection);
+    }
+
+    fn closed(&mut self, event: &SocketEvent) {
+        let stats = self.destinations.of(event.remote);
+        if let Some(mut connection) = self.connections.remove(&event.socket) {
+            connection.advance(stats, event);
+            stats.active -= 1;
+            return;
+        }
+        if !event.announced {
+            stats.connected(event.connect_ns, event.time_ns);
+        } else if self.connections.rejected() == 0 {
+            return;
+        }
+        // Either nobody had heard of it, or there was no room to remember it.
+        Connection::counted(event).advance(stats, event);
+    }
+
+    fn track(&mut self, connection: Connection) {
+        let remote = connection.remote;
+        if self.connections.insert(connection.socket, connection).is_ok() {
+            self.destinations.of(remote).active += 1;
+        }
+    }
+
+    fn sweep(&mut self, before_ns: u64) {
+        let destinations = &mut self.destinations;
+        self.connections.retain(|_, connection| {
+            let alive = connection.last_ns >= before_ns;
+            if !alive {
+                destinations.of(connection.remote).active -= 1;
+            }
+            alive
+        });
+    }
+
+    /// Takes over all that `other` has counted and watches.
+    pub fn absorb(&mut self, mut other: Self) {
+        self.processes += other.processes;
+        if let Some(since) = other.since_ns {
+            self.began(since);
+        }
+        self.ended_ns = if self.processes > 0 { None } else { self.ended_ns.max(other.ended_ns) };
+        self.destinations.absorb(other.destinations);
+        self.listens.absorb(other.listens);
+        for (socket, connection) in other.connections.drain() {
+            let remote = connection.remote;
+            let known = self.connections.contains_key(&socket);
+            if known || self.connections.insert(socket, connection).is_err() {
+                self.destinations.of(remote).active -= 1;
+            }
+        }
+    }
+
+    /// Forgets what has been quiet for longer than `keep`.
+    pub fn collect_garbage(&mut self, now: Now, keep: Duration) {
+        let before_ns = now.monotonic_ns.saturating_sub(nanos(keep));
+        self.destinations.forget_before(before_ns);
+        self.listens.forget_before(before_ns);
+    }
+
+    /// Nothing but processes has ever been here: not worth keeping once they are gone.
+    pub fn is_trivial(&self) -> bool {
+        self.connections.is_empty() && self.destinations.is_empty() && self.listens.is_empty()
+    }
+
+    pub fn sockets(&self) -> impl Iterator<Item = SocketId> + '_ {
+        self.connections.keys().copied().chain(self.listens.sockets())
+    }
+
+    /// Long enough to be shown: what lives for a moment only would leave series behind that nobody can use.
+    pub fn is_exposed(&self, now: Now, min_age: Duration) -> bool {
+        let Some(since) = self.since_ns else { return false };
+        let end = if self.processes > 0 { now.boottime_ns } else { self.ended_ns.unwrap_or(now.boottime_ns) };
+        end.saturating_sub(since) >= nanos(min_age)
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub fn rejected(&self) -> u64 {
+        self.connections.rejected() + self.listens.rejected()
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

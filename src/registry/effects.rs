@@ -1,0 +1,51 @@
+//! What the registry's logic wants done. It does nothing itself, so that a recording can drive it.
+use crate::{
+    base::{
+        ids::{CgroupId, ContainerId, NetnsId, ProcKey},
+        ledger::{Counts, Outcome},
+    },
+    container::state::{ContainerEvent, ContainerState},
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+/// A place for one container's state, from the first event on; never used again for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlotId(pub u64);
+
+/// Questions for the blocking collectors. The answers come back as `Answer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Which path has this cgroup? The process was in it a moment ago.
+    Cgroup { cgroup: CgroupId, tgid: u32 },
+    /// Where is this process placed?
+    Process { process: ProcKey },
+    /// Which addresses has the network namespace of this process?
+    Addresses { netns: NetnsId, tgid: u32 },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// `None`: the cgroup is gone or was never to be seen.
+    Cgroup { cgroup: CgroupId, path: Option<Arc<str>> },
+    Process { process: ProcKey, path: Option<Arc<str>> },
+    Addresses { netns: NetnsId, ips: Option<Arc<[IpAddr]>> },
+}
+
+/// The part of a batch that concerns one container.
+#[derive(Debug, Default)]
+pub struct Share {
+    pub events: Vec<ContainerEvent>,
+    pub counts: Counts,
+}
+
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub shares: BTreeMap<SlotId, Share>,
+    pub asks: Vec<Ask>,
+    pub spawns: Vec<(SlotId, ContainerId)>,
+    pub absorbs: Vec<(SlotId, Box<ContainerState>)>,
+    pub reaps: Vec<(SlotId, ContainerId)>,
+    /// Of the events that ended here.
+    pub outcome: Outcome,
+}

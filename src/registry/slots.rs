@@ -1,0 +1,311 @@
+//! Where the states of containers are: held here until they have an actor, and from then on with it.
+use super::effects::{Effects, SlotId};
+use crate::{
+    base::{
+        ids::{ContainerId, ProcKey, SocketId},
+        ledger::Reason,
+        now::Now,
+        table::Table,
+    },
+    container::state::{ContainerEvent, ContainerState, Limits},
+};
+use std::collections::{BTreeMap, HashMap};
+
+#[derive(Debug)]
+pub(super) enum Place {
+    Held(Box<ContainerState>),
+    /// An actor was asked for; events still come here.
+    Spawning(Box<ContainerState>),
+    Running,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub id: Option<ContainerId>,
+    pub place: Place,
+    pub processes: u32,
+    pub sockets: u32,
+    pub since_ns: u64,
+    /// On the boot clock.
+    pub zombie_since_ns: Option<u64>,
+    /// Something other than processes coming and going has happened: it is worth an actor.
+    pub has_news: bool,
+    /// Pending slots only: whose identity is awaited, since when.
+    pub pending: Option<(ProcKey, u64)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Slots {
+    slots: BTreeMap<SlotId, Slot>,
+    by_id: HashMap<ContainerId, SlotId>,
+    by_process: HashMap<ProcKey, SlotId>,
+    sockets: Table<SocketId, SlotId>,
+    next: u64,
+    limits: Limits,
+    max: usize,
+    max_pending: usize,
+    /// Off in a replay: states stay here.
+    actors: bool,
+}
+
+impl Slots {
+    pub(super) fn new(limits: Limits, max: usize, max_pending: usize, max_sockets: usize, actors: bool) -> Self {
+        Self {
+            slots: BTreeMap::new(),
+            by_id: HashMap::new(),
+            by_process: HashMap::new(),
+            sockets: Table::new(max_sockets),
+            next: 0,
+            limits,
+            max,
+            max_pending,
+            actors,
+        }
+    }
+
+    pub(super) fn get(&self, slot: SlotId) -> Option<&Slot> {
+        self.slots.get(&slot)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SlotId, &Slot)> {
+        self.slots.iter().map(|(id, slot)| (*id, slot))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        self.by_process.len()
+    }
+
+    pub(super) fn sockets(&self) -> &Table<SocketId, SlotId> {
+        &self.sockets
+    }
+
+    fn add(&mut self, id: Option<ContainerId>, pending: Option<(ProcKey, u64)>, now: Now) -> SlotId {
+        let slot = SlotId(self.next);
+        self.next += 1;
+        let state = Box::new(ContainerState::new(self.limits));
+        self.slots.insert(
+            slot,
+            Slot {
+                id,
+                place: Place::Held(state),
+                processes: 0,
+                sockets: 0,
+                since_ns: now.boottime_ns,
+                // Until a process joins: a late event may bring a container back whose processes are gone.
+                zombie_since_ns: Some(now.boottime_ns),
+                has_news: false,
+                pending,
+            },
+        );
+        slot
+    }
+
+    /// The slot of a container whose id is known.
+    pub(super) fn of_container(&mut self, id: &ContainerId, now: Now) -> Result<SlotId, Reason> {
+        if let Some(slot) = self.by_id.get(id) {
+            return Ok(*slot);
+        }
+        if self.by_id.len() >= self.max {
+            return Err(Reason::TableFull);
+        }
+        let slot = self.add(Some(id.clone()), None, now);
+        self.by_id.insert(id.clone(), slot);
+        Ok(slot)
+    }
+
+    /// The slot of a process whose container nobody has named yet.
+    pub(super) fn of_process(&mut self, process: ProcKey, now: Now) -> Result<SlotId, Reason> {
+        if let Some(slot) = self.by_process.get(&process) {
+            return Ok(*slot);
+        }
+        if self.by_process.len() >= self.max_pending {
+            return Err(Reason::PendingFull);
+        }
+        let slot = self.add(None, Some((process, now.monotonic_ns)), now);
+        self.by_process.insert(process, slot);
+        Ok(slot)
+    }
+
+    pub(super) fn overdue(&self, before_ns: u64) -> Vec<ProcKey> {
+        let pending = self.slots.values().filter_map(|slot| slot.pending);
+        pending.filter(|(_, since)| *since < before_ns).map(|(process, _)| process).collect()
+    }
+
+    /// The name is there: the pending state becomes, or is merged into, the container's. Without a target it goes.
+    pub(super) fn settle(&mut self, process: ProcKey, target: Option<SlotId>, now: Now, effects: &mut Effects) {
+        let Some(pending) = self.by_process.remove(&process) else { return };
+        let Some(slot) = self.slots.remove(&pending) else { return };
+        let (Place::Held(state) | Place::Spawning(state)) = slot.place else { return };
+        let Some(target) = target else {
+            for socket in state.sockets() {
+                self.sockets.remove(&socket);
+            }
+            return;
+        };
+        for socket in state.sockets() {
+            if let Some(of) = self.sockets.get_mut(&socket) {
+                *of = target;
+            }
+        }
+        let Some(into) = self.slots.get_mut(&target) else { return };
+        into.sockets += slot.sockets;
+        into.has_news |= slot.has_news;
+        into.since_ns = into.since_ns.min(slot.since_ns);
+        match &mut into.place {
+            Place::Held(held) | Place::Spawning(held) => held.absorb(*state),
+            Place::Running => effects.absorbs.push((target, state)),
+        }
+        self.mark_zombie(target, now);
+        self.spawn_if_due(target, effects);
+    }
+
+    /// Applies an event where the state is, or makes it part of the actor's share.
+    pub(super) fn route(
+        &mut self,
+        slot: SlotId,
+        event: ContainerEvent,
+        kind: Option<u16>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let Some(entry) = self.slots.get_mut(&slot) else { return };
+        let membership = matches!(event, ContainerEvent::ProcessJoined { .. } | ContainerEvent::ProcessLeft);
+        entry.has_news |= !membership;
+        match &mut entry.place {
+            Place::Held(state) | Place::Spawning(state) => {
+                state.apply(event, now);
+                if let Some(kind) = kind {
+                    effects.outcome.delivered.add(kind, 1);
+                }
+            }
+            Place::Running => {
+                let share = effects.shares.entry(slot).or_default();
+                share.events.push(event);
+                if let Some(kind) = kind {
+                    share.counts.add(kind, 1);
+                }
+            }
+        }
+        self.spawn_if_due(slot, effects);
+    }
+
+    fn spawn_if_due(&mut self, slot: SlotId, effects: &mut Effects) {
+        let Some(entry) = self.slots.get(&slot) else { return };
+        if entry.has_news && matches!(entry.place, Place::Held(_)) {
+            self.spawn(slot, effects);
+        }
+    }
+
+    pub(super) fn spawn(&mut self, slot: SlotId, effects: &mut Effects) {
+        let Some(entry) = self.slots.get_mut(&slot).filter(|_| self.actors) else { return };
+        let Some(id) = &entry.id else { return };
+        effects.spawns.push((slot, id.clone()));
+        let state = match std::mem::replace(&mut entry.place, Place::Running) {
+            Place::Held(state) | Place::Spawning(state) => state,
+            Place::Running => Box::new(ContainerState::new(self.limits)),
+        };
+        entry.place = Place::Spawning(state);
+    }
+
+    /// The actor is there: it gets what has been gathered.
+    pub(super) fn running(&mut self, slot: SlotId, effects: &mut Effects) -> bool {
+        let Some(entry) = self.slots.get_mut(&slot) else { return false };
+        if let Place::Spawning(state) | Place::Held(state) = std::mem::replace(&mut entry.place, Place::Running) {
+            effects.absorbs.push((slot, state));
+        }
+        true
+    }
+
+    /// The actor died with all it knew. Its successor starts empty, but for the processes.
+    pub(super) fn lost(&mut self, slot: SlotId, now: Now, effects: &mut Effects) {
+        let limits = self.limits;
+        let Some(entry) = self.slots.get_mut(&slot) else { return };
+        let mut state = ContainerState::new(limits);
+        for _ in 0..entry.processes {
+            state.apply(ContainerEvent::ProcessJoined { start_ns: entry.since_ns }, now);
+        }
+        state.since_ns = Some(entry.since_ns);
+        state.ended_ns = entry.zombie_since_ns;
+        entry.place = Place::Held(Box::new(state));
+        self.spawn(slot, effects);
+    }
+
+    pub(super) fn join(&mut self, slot: SlotId, start_ns: u64, now: Now, effects: &mut Effects) {
+        if let Some(entry) = self.slots.get_mut(&slot) {
+            entry.processes += 1;
+            entry.since_ns = entry.since_ns.min(start_ns);
+            entry.zombie_since_ns = None;
+        }
+        self.route(slot, ContainerEvent::ProcessJoined { start_ns }, None, now, effects);
+    }
+
+    pub(super) fn leave(&mut self, slot: SlotId, now: Now, effects: &mut Effects) {
+        self.route(slot, ContainerEvent::ProcessLeft, None, now, effects);
+        let Some(entry) = self.slots.get_mut(&slot) else { return };
+        entry.processes = entry.processes.saturating_sub(1);
+        self.mark_zombie(slot, now);
+        let Some(entry) = self.slots.get(&slot) else { return };
+        // A process that did nothing leaves nothing behind.
+        let gone = entry.processes == 0 && matches!(&entry.place, Place::Held(state) if state.is_trivial());
+        if gone && entry.pending.is_none() {
+            self.remove(slot);
+        }
+    }
+
+    fn mark_zombie(&mut self, slot: SlotId, now: Now) {
+        if let Some(entry) = self.slots.get_mut(&slot)
+            && entry.processes == 0
+        {
+            entry.zombie_since_ns.get_or_insert(now.boottime_ns);
+        }
+    }
+
+    pub(super) fn remove(&mut self, slot: SlotId) -> Option<Slot> {
+        let entry = self.slots.remove(&slot)?;
+        if let Some(id) = &entry.id {
+            self.by_id.remove(id);
+        }
+        if entry.sockets > 0 {
+            self.sockets.retain(|_, of| *of != slot);
+        }
+        Some(entry)
+    }
+
+    pub(super) fn slot_of_socket(&self, socket: SocketId) -> Option<SlotId> {
+        self.sockets.get(&socket).copied()
+    }
+
+    pub(super) fn socket_opened(&mut self, socket: SocketId, slot: SlotId) {
+        if !self.sockets.contains_key(&socket)
+            && self.sockets.insert(socket, slot).is_ok()
+            && let Some(entry) = self.slots.get_mut(&slot)
+        {
+            entry.sockets += 1;
+        }
+    }
+
+    pub(super) fn socket_closed(&mut self, socket: SocketId) {
+        if let Some(slot) = self.sockets.remove(&socket)
+            && let Some(entry) = self.slots.get_mut(&slot)
+        {
+            entry.sockets = entry.sockets.saturating_sub(1);
+        }
+    }
+
+    /// States that are here rather than with an actor.
+    pub(super) fn held_mut(&mut self) -> impl Iterator<Item = (Option<&ContainerId>, &mut ContainerState)> {
+        self.slots.values_mut().filter_map(|slot| match &mut slot.place {
+            Place::Held(state) | Place::Spawning(state) => Some((slot.id.as_ref(), state.as_mut())),
+            Place::Running => None,
+        })
+    }
+
+    /// All that run or are asked for.
+    pub(super) fn all(&self) -> Vec<SlotId> {
+        self.slots.keys().copied().collect()
+    }
+}
