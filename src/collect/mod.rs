@@ -1,6 +1,7 @@
 //! Blocking reads of `/proc`, cgroupfs and the host's files. Whatever is read may be hostile, and is limited in size.
 mod files;
 
+pub mod addresses;
 pub mod processes;
 
 pub use files::CollectError;
