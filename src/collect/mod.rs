@@ -2,6 +2,7 @@
 mod files;
 
 pub mod addresses;
+pub mod cgroups;
 pub mod processes;
 
 pub use files::CollectError;
