@@ -3,6 +3,7 @@ mod files;
 
 pub mod addresses;
 pub mod cgroups;
+pub mod host;
 pub mod processes;
 
 pub use files::CollectError;
