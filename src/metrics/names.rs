@@ -1,0 +1,233 @@
+//! Every metric family there is: name, type, help and labels. Nothing else in the agent spells one.
+//!
+//! Families of watched things have the names, types, help texts and labels of the Go agent, so that its dashboards and
+//! alerts go on working. Where it is wrong about a value, the note beside the family says what is different here.
+
+use prometheus::proto::MetricType;
+
+/// On every series, before the family's own labels: the node.
+pub const NODE_LABELS: &[&str] = &["machine_id", "system_uuid"];
+/// On every series about a container.
+pub const CONTAINER_LABELS: &[&str] = &["machine_id", "system_uuid", "container_id", "app_id"];
+
+/// A metric family.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    pub name: &'static str,
+    pub kind: MetricType,
+    pub help: &'static str,
+    /// What the family is about decides these.
+    pub common_labels: &'static [&'static str],
+    pub own_labels: &'static [&'static str],
+}
+
+impl Family {
+    /// In the order in which series give their values.
+    pub fn labels(&self) -> impl Iterator<Item = &'static str> {
+        self.common_labels.iter().chain(self.own_labels).copied()
+    }
+}
+
+macro_rules! families {
+    ($(
+        $(#[$note:meta])*
+        $id:ident = $kind:ident $name:literal $common:ident + [$($label:literal),*] $help:literal;
+    )*) => {
+        $(
+            $(#[$note])*
+            pub const $id: Family = Family {
+                name: $name,
+                kind: MetricType::$kind,
+                help: $help,
+                common_labels: $common,
+                own_labels: &[$($label),*],
+            };
+        )*
+        pub const ALL: &[Family] = &[$($id),*];
+    };
+}
+
+families! {
+    CONTAINER_INFO = GAUGE "container_info" CONTAINER_LABELS + ["image", "systemd_triggered_by", "systemd_type"]
+        "Meta information about the container";
+
+    CONNECTS = COUNTER "container_net_tcp_successful_connects_total" CONTAINER_LABELS
+        + ["destination", "actual_destination"]
+        "Total number of successful TCP connects";
+    /// Every way in which a connect fails: refused, timed out, given up by its caller, and refused by the host itself
+    /// before a SYN was sent (no route, a firewall). The Go agent does not see the last.
+    FAILED_CONNECTS = COUNTER "container_net_tcp_failed_connects_total" CONTAINER_LABELS + ["destination"]
+        "Total number of failed TCP connects";
+    /// 0 is a value. In the Go agent a destination without connections has no series, which reads like an agent that
+    /// stopped looking, and leaves the zeros out of every average.
+    ACTIVE_CONNECTIONS = GAUGE "container_net_tcp_active_connections" CONTAINER_LABELS
+        + ["destination", "actual_destination"]
+        "Number of active outbound connections used by the container";
+    /// The time it took to connect, from the SYN to the handshake's end. Not how long connections lived, whatever the
+    /// help text seems to say.
+    CONNECTION_TIME = COUNTER "container_net_tcp_connection_time_seconds_total" CONTAINER_LABELS
+        + ["destination", "actual_destination"]
+        "Time spent on TCP connections";
+    /// Bytes that went over the connection, each counted once however often it was sent. The Go agent adds up what
+    /// applications asked read and write for: too much where a call did less, nothing for sendfile, splice,
+    /// io_uring, and the TLS calls that it watches.
+    BYTES_SENT = COUNTER "container_net_tcp_bytes_sent_total" CONTAINER_LABELS
+        + ["destination", "actual_destination"]
+        "Total number of bytes sent to the peer";
+    /// As for the bytes sent.
+    BYTES_RECEIVED = COUNTER "container_net_tcp_bytes_received_total" CONTAINER_LABELS
+        + ["destination", "actual_destination"]
+        "Total number of bytes received from the peer";
+    /// 1 while it is open, 0 for some time after. `proxy` names who publishes the port for the container, if anybody.
+    LISTEN_INFO = GAUGE "container_net_tcp_listen_info" CONTAINER_LABELS + ["listen_addr", "proxy"]
+        "Listen address of the container";
+
+    NODE_INFO = GAUGE "node_info" NODE_LABELS + ["hostname", "kernel_version"]
+        "Meta information about the node";
+    /// The Go agent gives it no help text.
+    NODE_AGENT_INFO = GAUGE "node_agent_info" NODE_LABELS + ["version"]
+        "";
+
+    BUILD_INFO = GAUGE "tarsier_build_info" NODE_LABELS + ["version", "revision"]
+        "The running build of the agent, always 1";
+
+    EVENTS_OBSERVED = COUNTER "tarsier_events_observed_total" NODE_LABELS + ["kind"]
+        "Events that the kernel has counted, before anything could fail";
+    EVENTS_DELIVERED = COUNTER "tarsier_events_delivered_total" NODE_LABELS + ["kind"]
+        "Events that have reached the state of their owner";
+    EVENTS_DROPPED = COUNTER "tarsier_events_dropped_total" NODE_LABELS + ["kind", "reason", "class"]
+        "Events that were left out on purpose (class policy) or lost (class loss)";
+    EVENTS_IN_FLIGHT = GAUGE "tarsier_events_in_flight" NODE_LABELS + ["kind"]
+        "Events between the kernel and their owner, counted where they wait";
+
+    FEATURE_STATE = GAUGE "tarsier_feature_state" NODE_LABELS + ["feature", "state", "reason"]
+        "The state that each feature is in (ok, degraded or off) and why, always 1";
+
+    MAILBOX_DROPPED = COUNTER "tarsier_mailbox_dropped_total" NODE_LABELS + ["actor", "message"]
+        "Copies of messages for observers that found no room in a mailbox";
+    MAILBOX_DEPTH = GAUGE "tarsier_mailbox_depth" NODE_LABELS + ["actor"]
+        "Messages that wait in the mailbox of an actor";
+
+    BPF_PROGRAM_RUN_SECONDS = COUNTER "tarsier_bpf_program_run_seconds_total" NODE_LABELS + ["program"]
+        "Time the kernel has spent in an eBPF program, while it keeps such statistics";
+    BPF_PROGRAM_RUNS = COUNTER "tarsier_bpf_program_runs_total" NODE_LABELS + ["program"]
+        "Runs of an eBPF program, while the kernel keeps such statistics";
+    BPF_PROGRAM_RECURSION_MISSES = COUNTER "tarsier_bpf_program_recursion_misses_total" NODE_LABELS + ["program"]
+        "Runs of an eBPF program that the kernel skipped because it was running already";
+    BPF_MAP_ENTRIES = GAUGE "tarsier_bpf_map_entries" NODE_LABELS + ["map"]
+        "Entries of an eBPF map, bytes of a ring";
+    BPF_MAP_CAPACITY = GAUGE "tarsier_bpf_map_capacity" NODE_LABELS + ["map"]
+        "Room in an eBPF map, in the unit of its entries";
+
+    TABLE_ENTRIES = GAUGE "tarsier_table_entries" NODE_LABELS + ["table"]
+        "Entries of a table of the agent";
+    TABLE_CAPACITY = GAUGE "tarsier_table_capacity" NODE_LABELS + ["table"]
+        "Most entries that a table of the agent may have";
+    TABLE_REJECTED = COUNTER "tarsier_table_rejected_total" NODE_LABELS + ["table"]
+        "Entries that found a table of the agent full";
+
+    ACTOR_RESTARTS = COUNTER "tarsier_actor_restarts_total" NODE_LABELS + ["actor", "cause"]
+        "Restarts of an actor by what ended it";
+    BLIND_SECONDS = COUNTER "tarsier_blind_seconds_total" NODE_LABELS + []
+        "Time during which no eBPF program was attached";
+    RESIDENT_MEMORY_BYTES = GAUGE "tarsier_process_resident_memory_bytes" NODE_LABELS + []
+        "Resident memory of the agent";
+    CPU_SECONDS = COUNTER "tarsier_process_cpu_seconds_total" NODE_LABELS + []
+        "CPU time of the agent, user and system";
+
+    SCRAPE_DURATION_SECONDS = GAUGE "tarsier_scrape_duration_seconds" NODE_LABELS + []
+        "How long the last scrape took to collect";
+    SCRAPE_LATE_CONTAINERS = GAUGE "tarsier_scrape_late_containers" NODE_LABELS + []
+        "Containers that did not answer the last scrape in time and are missing from it";
+
+    CONTAINERS = GAUGE "tarsier_containers" NODE_LABELS + ["state"]
+        "Containers that the agent knows by state";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// The words after the keyword and the name, by both.
+    fn go_agent() -> BTreeMap<(&'static str, &'static str), &'static str> {
+        let lines = include_str!("testdata/go-agent.prom").lines().skip(1);
+        let facts = lines.map(|line| {
+            let mut words = line.splitn(4, ' ').skip(1);
+            (
+                (words.next().unwrap(), words.next().unwrap()),
+                words.next().unwrap_or_default(),
+            )
+        });
+        facts.collect()
+    }
+
+    #[test]
+    fn as_in_the_go_agent() {
+        let facts = go_agent();
+        let mut compared = 0;
+        for family in ALL.iter().filter(|family| !family.name.starts_with("tarsier_")) {
+            let fact = |keyword| {
+                *facts
+                    .get(&(keyword, family.name))
+                    .unwrap_or_else(|| panic!("{}", family.name))
+            };
+            let kind = match family.kind {
+                MetricType::COUNTER => "counter",
+                MetricType::GAUGE => "gauge",
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(fact("TYPE"), kind, "{}", family.name);
+            assert_eq!(fact("HELP"), family.help, "{}", family.name);
+            let labels: BTreeSet<_> = family.labels().collect();
+            assert_eq!(
+                fact("LABELS").split(' ').collect::<BTreeSet<_>>(),
+                labels,
+                "{}",
+                family.name
+            );
+            compared += 1;
+        }
+        assert_eq!(
+            compared,
+            facts.keys().filter(|(keyword, _)| *keyword == "TYPE").count(),
+            "one has left us"
+        );
+    }
+
+    #[test]
+    fn one_meaning_for_each_name() {
+        let word = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !text.starts_with('_');
+        let names: BTreeSet<_> = ALL.iter().map(|family| family.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for family in ALL {
+            let labels: Vec<_> = family.labels().collect();
+            assert!(
+                word(family.name) && labels.iter().all(|label| word(label)),
+                "{family:?}"
+            );
+            assert_eq!(labels.iter().collect::<BTreeSet<_>>().len(), labels.len(), "{family:?}");
+            assert_eq!(
+                family.name.starts_with("container_"),
+                family.common_labels == CONTAINER_LABELS,
+                "{family:?}"
+            );
+            assert!(
+                !family.help.is_empty() || family.name == NODE_AGENT_INFO.name,
+                "{family:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn counters_say_so() {
+        for family in ALL {
+            assert_eq!(
+                family.kind == MetricType::COUNTER,
+                family.name.ends_with("_total"),
+                "{}",
+                family.name
+            );
+        }
+    }
+}
