@@ -217,7 +217,7 @@ mod tests {
         info!(log, "started");
         drop(guard);
         let expected = serde_json::json!([
-            {"ts": "2025-01-02T03:04:05.678Z", "level": "warning", "msg": "runtime call failed",
+            {"ts": "2025-01-02T03:04:05.678Z", "level": "warn", "msg": "runtime call failed",
              "component": "registry", "pid": 7, "runtime": "docker", "error": "cannot load: no\nspace"},
             {"ts": "2025-01-02T03:04:05.678Z", "level": "info", "msg": "started", "component": "registry"},
         ]);
@@ -225,7 +225,7 @@ mod tests {
         assert!(
             buffer
                 .text()
-                .starts_with(r#"{"ts":"2025-01-02T03:04:05.678Z","level":"warning","msg":"#)
+                .starts_with(r#"{"ts":"2025-01-02T03:04:05.678Z","level":"warn","msg":"#)
         );
     }
 

@@ -50,7 +50,7 @@ fn level_name(level: Level) -> &'static str {
     match level {
         Level::Critical => "critical",
         Level::Error => "error",
-        Level::Warning => "warning",
+        Level::Warning => "warn",
         Level::Info => "info",
         Level::Debug => "debug",
         Level::Trace => "trace",

@@ -1,0 +1,261 @@
+//! One struct per section. What each key means stands in `configs/tarsier.yaml`, beside its default.
+use super::size::ByteSize;
+use crate::base::logging::LogFormat;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    pub listen: SocketAddr,
+    #[serde(with = "humantime_serde")]
+    pub scrape_timeout: Duration,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 10300)),
+            scrape_timeout: Duration::from_millis(800),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    pub socket: PathBuf,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::from("/run/tarsier/admin.sock"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Agent {
+    pub lock: PathBuf,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            lock: PathBuf::from("/run/tarsier/tarsier.lock"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+}
+
+impl From<LogLevel> for slog::Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::Error,
+            LogLevel::Warn => Self::Warning,
+            LogLevel::Info => Self::Info,
+            LogLevel::Debug => Self::Debug,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Host {
+    pub root: PathBuf,
+    pub proc: PathBuf,
+    pub cgroup: PathBuf,
+    pub netns: PathBuf,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::new(),
+            proc: PathBuf::from("/proc"),
+            cgroup: PathBuf::from("/sys/fs/cgroup"),
+            netns: PathBuf::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    pub standalone: Standalone,
+    pub cgroup_root: String,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self {
+            standalone: Standalone::default(),
+            cgroup_root: "/".to_owned(),
+        }
+    }
+}
+
+/// What becomes of a process that no runtime and no unit owns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standalone {
+    #[default]
+    ByName,
+    PerProcess,
+    Off,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Containers {
+    #[serde(with = "humantime_serde")]
+    pub min_age: Duration,
+    pub max: usize,
+    pub max_destinations: usize,
+    pub max_listens: usize,
+    pub max_pending: usize,
+}
+
+impl Default for Containers {
+    fn default() -> Self {
+        Self {
+            min_age: Duration::from_secs(30),
+            max: 10_000,
+            max_destinations: 1000,
+            max_listens: 256,
+            max_pending: 1024,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    pub ephemeral_ports: Vec<String>,
+    pub track_public: Vec<IpNet>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            ephemeral_ports: vec!["32768-60999".to_owned()],
+            track_public: vec![
+                IpNet::from(ipnet::Ipv4Net::default()),
+                IpNet::from(ipnet::Ipv6Net::default()),
+            ],
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kernel {
+    pub news_ring_bytes: ByteSize,
+    #[serde(with = "humantime_serde")]
+    pub drain_interval: Duration,
+    #[serde(with = "humantime_serde")]
+    pub totals_interval: Duration,
+    #[serde(with = "humantime_serde")]
+    pub retry_interval: Duration,
+    pub batch: usize,
+    pub features_off: Vec<String>,
+}
+
+impl Kernel {
+    /// The kernel wants a power of two of at least a page; the next one up is taken.
+    pub fn news_ring_size(&self) -> u64 {
+        let pages = self.news_ring_bytes.0.max(rustix::param::page_size() as u64);
+        pages.checked_next_power_of_two().unwrap_or(u64::MAX)
+    }
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self {
+            news_ring_bytes: ByteSize(1 << 20),
+            drain_interval: Duration::from_millis(50),
+            totals_interval: Duration::from_secs(5),
+            retry_interval: Duration::from_secs(30),
+            batch: 4096,
+            features_off: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Registry {
+    pub max_processes: usize,
+    pub max_sockets: usize,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            max_processes: 262_144,
+            max_sockets: 262_144,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gc {
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+}
+
+impl Default for Gc {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(600),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Supervisor {
+    #[serde(with = "humantime_serde")]
+    pub backoff_min: Duration,
+    #[serde(with = "humantime_serde")]
+    pub backoff_max: Duration,
+    #[serde(with = "humantime_serde")]
+    pub shutdown_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub watchdog: Duration,
+}
+
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self {
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(30),
+            shutdown_timeout: Duration::from_millis(1500),
+            watchdog: Duration::from_secs(30),
+        }
+    }
+}
