@@ -11,22 +11,23 @@
 //!  (7) http/ cli/  what a scraper and a person see
 //! ```
 pub mod base;
-// pub mod config;
+pub mod config;
 
 pub mod tracer;
 
 pub mod decode;
+pub mod recording;
 
 pub mod registry;
 
 pub mod container;
 
-// pub mod collect;
+pub mod collect;
 
-// pub mod metrics;
+pub mod metrics;
 
 // pub mod http;
 
 // pub mod cli;
 
-// pub mod supervisor;
+pub mod supervisor;

@@ -22,6 +22,7 @@ impl Now {
 
     /// A moment of the boot clock as a date.
     pub fn date_of_boottime(&self, boottime_ns: u64) -> u64 {
-        self.wall_ns.saturating_sub(self.boottime_ns.saturating_sub(boottime_ns))
+        self.wall_ns
+            .saturating_sub(self.boottime_ns.saturating_sub(boottime_ns))
     }
 }

@@ -5,5 +5,6 @@ pub mod addresses;
 pub mod cgroups;
 pub mod host;
 pub mod processes;
+pub mod worker;
 
 pub use files::CollectError;

@@ -148,7 +148,10 @@ impl Destinations {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Option<SocketAddr>, &Stats)> {
         let other = (self.other.last_ns > 0).then_some((None, &self.other));
-        self.known.iter().map(|(remote, stats)| (Some(*remote), stats)).chain(other)
+        self.known
+            .iter()
+            .map(|(remote, stats)| (Some(*remote), stats))
+            .chain(other)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -164,6 +167,7 @@ impl Destinations {
 
     /// A destination that comes back later starts from zero, as after a restart.
     pub(super) fn forget_before(&mut self, before_ns: u64) {
-        self.known.retain(|_, stats| stats.active > 0 || stats.last_ns >= before_ns);
+        self.known
+            .retain(|_, stats| stats.active > 0 || stats.last_ns >= before_ns);
     }
 }

@@ -39,7 +39,10 @@ impl Listens {
         if event.local.port() == 0 {
             return;
         }
-        if let Some(listen) = self.known.get_or_insert_with((event.netns, event.local), Listen::default) {
+        if let Some(listen) = self
+            .known
+            .get_or_insert_with((event.netns, event.local), Listen::default)
+        {
             listen.sockets.insert(event.socket);
             listen.closed_ns = None;
         }
@@ -73,14 +76,19 @@ impl Listens {
         for (key, listen) in other.known.drain() {
             if let Some(mine) = self.known.get_or_insert_with(key, Listen::default) {
                 mine.sockets.extend(listen.sockets);
-                mine.closed_ns = if mine.sockets.is_empty() { mine.closed_ns.max(listen.closed_ns) } else { None };
+                mine.closed_ns = if mine.sockets.is_empty() {
+                    mine.closed_ns.max(listen.closed_ns)
+                } else {
+                    None
+                };
             }
         }
         self.addresses.extend(other.addresses);
     }
 
     pub(super) fn forget_before(&mut self, before_ns: u64) {
-        self.known.retain(|_, listen| listen.closed_ns.is_none_or(|closed| closed >= before_ns));
+        self.known
+            .retain(|_, listen| listen.closed_ns.is_none_or(|closed| closed >= before_ns));
         let used: BTreeSet<NetnsId> = self.known.keys().map(|(netns, _)| *netns).collect();
         self.addresses.retain(|netns, _| used.contains(netns));
     }
@@ -108,6 +116,9 @@ impl Listens {
         };
         // `::` takes IPv4 as well, unless the socket says otherwise, which the kernel's defaults do not.
         let fits = |ip: &&IpAddr| local.is_ipv6() || ip.is_ipv4();
-        ips.iter().filter(fits).map(|ip| SocketAddr::new(*ip, local.port())).collect()
+        ips.iter()
+            .filter(fits)
+            .map(|ip| SocketAddr::new(*ip, local.port()))
+            .collect()
     }
 }

@@ -26,7 +26,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 /// What the registry tells a container.
 #[derive(Clone, Debug)]
 pub enum ContainerEvent {
-    ProcessJoined { start_ns: u64 },
+    ProcessJoined {
+        start_ns: u64,
+    },
     ProcessLeft,
     Opened(SocketEvent),
     Failed(SocketEvent),
@@ -36,9 +38,14 @@ pub enum ContainerEvent {
     ListenOpened(SocketEvent),
     ListenClosed(SocketEvent),
     /// The addresses of a network namespace, for listens on all of them.
-    Addresses { netns: NetnsId, ips: Arc<[IpAddr]> },
+    Addresses {
+        netns: NetnsId,
+        ips: Arc<[IpAddr]>,
+    },
     /// Ends of sockets were lost: those that no pass has seen since then are gone.
-    Sweep { before_ns: u64 },
+    Sweep {
+        before_ns: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +133,9 @@ impl ContainerState {
             self.track(Connection::adopted(event));
             return;
         }
-        self.destinations.of(event.remote).connected(event.connect_ns, event.time_ns);
+        self.destinations
+            .of(event.remote)
+            .connected(event.connect_ns, event.time_ns);
         let mut connection = Connection::counted(event);
         connection.advance(self.destinations.of(event.remote), event);
         self.track(connection);
@@ -172,7 +181,11 @@ impl ContainerState {
         if let Some(since) = other.since_ns {
             self.began(since);
         }
-        self.ended_ns = if self.processes > 0 { None } else { self.ended_ns.max(other.ended_ns) };
+        self.ended_ns = if self.processes > 0 {
+            None
+        } else {
+            self.ended_ns.max(other.ended_ns)
+        };
         self.destinations.absorb(other.destinations);
         self.listens.absorb(other.listens);
         for (socket, connection) in other.connections.drain() {
@@ -203,7 +216,11 @@ impl ContainerState {
     /// Long enough to be shown: what lives for a moment only would leave series behind that nobody can use.
     pub fn is_exposed(&self, now: Now, min_age: Duration) -> bool {
         let Some(since) = self.since_ns else { return false };
-        let end = if self.processes > 0 { now.boottime_ns } else { self.ended_ns.unwrap_or(now.boottime_ns) };
+        let end = if self.processes > 0 {
+            now.boottime_ns
+        } else {
+            self.ended_ns.unwrap_or(now.boottime_ns)
+        };
         end.saturating_sub(since) >= nanos(min_age)
     }
 

@@ -6,7 +6,6 @@
 //! index from /proc, open sockets from the next totals pass.
 use super::{
     effects::{Answer, Ask, Effects, SlotId},
-    recorder::Recorder,
     state::{Inventory, Node, RegistryState, Settings},
 };
 use crate::{
@@ -15,7 +14,7 @@ use crate::{
         features::feature,
         ids::ContainerId,
         ledger::InFlight,
-        mailbox::{Depth, Queued, tell},
+        mailbox::{Queued, tell},
         now::Now,
     },
     collect::worker::{Work, Worker},
@@ -24,9 +23,12 @@ use crate::{
         samples::Samples,
     },
     decode::Event,
+    recording::Recorder,
     tracer::kernel::RawBatch,
 };
-use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, Recipient, WrapFuture, fut::ActorFutureExt};
+use actix::{
+    Actor, AsyncContext, Context, Handler, Message, MessageResult, Recipient, WrapFuture, fut::ActorFutureExt,
+};
 use serde::Serialize;
 use std::{
     collections::{HashMap, VecDeque},
@@ -44,7 +46,6 @@ pub struct RegistryActor {
     containers: HashMap<SlotId, ContainerRecipients>,
     supervisor: SupervisorRecipients,
     recorder: Option<Arc<Recorder>>,
-    depth: Depth,
     stopped: Option<Recipient<RegistryStopped>>,
     batches: u64,
     #[cfg(feature = "test-hooks")]
@@ -95,7 +96,6 @@ impl RegistryActor {
     pub fn new(blueprint: Blueprint) -> Self {
         Self {
             state: RegistryState::new(blueprint.settings, blueprint.node),
-            depth: blueprint.ctx.depths.of("registry"),
             ctx: blueprint.ctx,
             worker: blueprint.worker,
             asks: VecDeque::new(),
@@ -118,7 +118,9 @@ impl RegistryActor {
         for (slot, share) in std::mem::take(&mut effects.shares) {
             let guard = in_flight.as_mut().map(|in_flight| in_flight.split(share.counts));
             // Without a receiver the guard books the share as lost.
-            let Some(container) = self.containers.get(&slot) else { continue };
+            let Some(container) = self.containers.get(&slot) else {
+                continue;
+            };
             let message = ApplyShare {
                 events: share.events,
                 counts: share.counts,
@@ -216,9 +218,13 @@ impl RegistryActor {
         const STUCK: Duration = Duration::from_secs(10);
         let now = self.ctx.now();
         self.ctx.pulses.beat("core", now.monotonic_ns);
-        let stuck = self.working_since_ns.map(|since| now.monotonic_ns.saturating_sub(since));
+        let stuck = self
+            .working_since_ns
+            .map(|since| now.monotonic_ns.saturating_sub(since));
         if stuck.is_some_and(|for_ns| u128::from(for_ns) > STUCK.as_nanos()) {
-            self.ctx.features.degraded(feature::PROC, "hangs", "a read of /proc has not returned for 10 s");
+            self.ctx
+                .features
+                .degraded(feature::PROC, "hangs", "a read of /proc has not returned for 10 s");
         }
         if let Some(recorder) = &self.recorder {
             recorder.tick(now);
@@ -242,7 +248,12 @@ impl Actor for RegistryActor {
     /// Also runs while a panic unwinds, so nothing here may fail.
     fn stopped(&mut self, _: &mut Context<Self>) {
         if let Some(stopped) = self.stopped.take() {
-            tell(&stopped, RegistryStopped { panicked: std::thread::panicking() });
+            tell(
+                &stopped,
+                RegistryStopped {
+                    panicked: std::thread::panicking(),
+                },
+            );
         }
     }
 }
@@ -367,12 +378,15 @@ impl Handler<GetSnapshot> for RegistryActor {
     type Result = MessageResult<GetSnapshot>;
 
     fn handle(&mut self, _: GetSnapshot, _: &mut Context<Self>) -> Self::Result {
-        let tables = self.state.tables().map(|(table, entries, capacity, rejected)| TableSnapshot {
-            table,
-            entries,
-            capacity,
-            rejected,
-        });
+        let tables = self
+            .state
+            .tables()
+            .map(|(table, entries, capacity, rejected)| TableSnapshot {
+                table,
+                entries,
+                capacity,
+                rejected,
+            });
         MessageResult(Snapshot {
             batches: self.batches,
             questions_waiting: self.asks.len(),

@@ -27,9 +27,18 @@ pub enum Ask {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Answer {
     /// `None`: the cgroup is gone or was never to be seen.
-    Cgroup { cgroup: CgroupId, path: Option<Arc<str>> },
-    Process { process: ProcKey, path: Option<Arc<str>> },
-    Addresses { netns: NetnsId, ips: Option<Arc<[IpAddr]>> },
+    Cgroup {
+        cgroup: CgroupId,
+        path: Option<Arc<str>>,
+    },
+    Process {
+        process: ProcKey,
+        path: Option<Arc<str>>,
+    },
+    Addresses {
+        netns: NetnsId,
+        ips: Option<Arc<[IpAddr]>>,
+    },
 }
 
 /// The part of a batch that concerns one container.

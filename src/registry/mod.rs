@@ -1,4 +1,5 @@
 //! (4) The only router: process to cgroup to container.
+pub mod actor;
 pub mod effects;
 pub mod identity;
 mod slots;

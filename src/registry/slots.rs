@@ -49,13 +49,20 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub(super) fn new(limits: Limits, max: usize, max_pending: usize, max_sockets: usize, actors: bool) -> Self {
+    pub(super) fn new(
+        limits: Limits,
+        max: usize,
+        max_pending: usize,
+        max_sockets: usize,
+        actors: bool,
+        next: u64,
+    ) -> Self {
         Self {
             slots: BTreeMap::new(),
             by_id: HashMap::new(),
             by_process: HashMap::new(),
             sockets: Table::new(max_sockets),
-            next: 0,
+            next,
             limits,
             max,
             max_pending,
@@ -132,14 +139,23 @@ impl Slots {
 
     pub(super) fn overdue(&self, before_ns: u64) -> Vec<ProcKey> {
         let pending = self.slots.values().filter_map(|slot| slot.pending);
-        pending.filter(|(_, since)| *since < before_ns).map(|(process, _)| process).collect()
+        pending
+            .filter(|(_, since)| *since < before_ns)
+            .map(|(process, _)| process)
+            .collect()
     }
 
     /// The name is there: the pending state becomes, or is merged into, the container's. Without a target it goes.
     pub(super) fn settle(&mut self, process: ProcKey, target: Option<SlotId>, now: Now, effects: &mut Effects) {
-        let Some(pending) = self.by_process.remove(&process) else { return };
-        let Some(slot) = self.slots.remove(&pending) else { return };
-        let (Place::Held(state) | Place::Spawning(state)) = slot.place else { return };
+        let Some(pending) = self.by_process.remove(&process) else {
+            return;
+        };
+        let Some(slot) = self.slots.remove(&pending) else {
+            return;
+        };
+        let (Place::Held(state) | Place::Spawning(state)) = slot.place else {
+            return;
+        };
         let Some(target) = target else {
             for socket in state.sockets() {
                 self.sockets.remove(&socket);
@@ -151,7 +167,9 @@ impl Slots {
                 *of = target;
             }
         }
-        let Some(into) = self.slots.get_mut(&target) else { return };
+        let Some(into) = self.slots.get_mut(&target) else {
+            return;
+        };
         into.sockets += slot.sockets;
         into.has_news |= slot.has_news;
         into.since_ns = into.since_ns.min(slot.since_ns);
@@ -173,7 +191,10 @@ impl Slots {
         effects: &mut Effects,
     ) {
         let Some(entry) = self.slots.get_mut(&slot) else { return };
-        let membership = matches!(event, ContainerEvent::ProcessJoined { .. } | ContainerEvent::ProcessLeft);
+        let membership = matches!(
+            event,
+            ContainerEvent::ProcessJoined { .. } | ContainerEvent::ProcessLeft
+        );
         entry.has_news |= !membership;
         match &mut entry.place {
             Place::Held(state) | Place::Spawning(state) => {
@@ -201,7 +222,9 @@ impl Slots {
     }
 
     pub(super) fn spawn(&mut self, slot: SlotId, effects: &mut Effects) {
-        let Some(entry) = self.slots.get_mut(&slot).filter(|_| self.actors) else { return };
+        let Some(entry) = self.slots.get_mut(&slot).filter(|_| self.actors) else {
+            return;
+        };
         let Some(id) = &entry.id else { return };
         effects.spawns.push((slot, id.clone()));
         let state = match std::mem::replace(&mut entry.place, Place::Running) {
@@ -213,7 +236,9 @@ impl Slots {
 
     /// The actor is there: it gets what has been gathered.
     pub(super) fn running(&mut self, slot: SlotId, effects: &mut Effects) -> bool {
-        let Some(entry) = self.slots.get_mut(&slot) else { return false };
+        let Some(entry) = self.slots.get_mut(&slot) else {
+            return false;
+        };
         if let Place::Spawning(state) | Place::Held(state) = std::mem::replace(&mut entry.place, Place::Running) {
             effects.absorbs.push((slot, state));
         }
@@ -226,7 +251,12 @@ impl Slots {
         let Some(entry) = self.slots.get_mut(&slot) else { return };
         let mut state = ContainerState::new(limits);
         for _ in 0..entry.processes {
-            state.apply(ContainerEvent::ProcessJoined { start_ns: entry.since_ns }, now);
+            state.apply(
+                ContainerEvent::ProcessJoined {
+                    start_ns: entry.since_ns,
+                },
+                now,
+            );
         }
         state.since_ns = Some(entry.since_ns);
         state.ended_ns = entry.zombie_since_ns;

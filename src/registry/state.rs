@@ -14,6 +14,7 @@ use crate::{
         now::Now,
         table::Table,
     },
+    config::Standalone,
     container::{
         destination::{Filter, SkipReason},
         samples::Samples,
@@ -30,15 +31,6 @@ use std::{
 };
 use tarsier_common::kind;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Standalone {
-    #[default]
-    ByName,
-    PerProcess,
-    Off,
-}
-
 /// What does not change while the agent runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -54,6 +46,8 @@ pub struct Settings {
     pub max_sockets: usize,
     /// Off in a replay: then all states stay with the registry.
     pub actors: bool,
+    /// No slot of an earlier registry may be taken for one of this one.
+    pub first_slot: u64,
 }
 
 /// What was found out about the node before the first event.
@@ -81,6 +75,8 @@ pub struct ProcessFound {
 pub struct Inventory {
     pub taken_boottime_ns: u64,
     pub processes: Vec<ProcessFound>,
+    /// All processes were seen: one that is not here is gone.
+    pub complete: bool,
 }
 
 #[derive(Debug)]
@@ -143,7 +139,8 @@ enum Target {
 impl RegistryState {
     pub fn new(settings: Settings, node: Node) -> Self {
         Self {
-            cgroup_root: CgroupRoot::new(&node.cgroup_base, &settings.cgroup_root),
+            // The kernel's own paths begin at the root of the hierarchy, wherever the agent is.
+            cgroup_root: CgroupRoot::new("/", &settings.cgroup_root),
             processes: Table::new(settings.max_processes),
             exited: VecDeque::new(),
             cgroups: Table::new(settings.max_processes),
@@ -155,6 +152,7 @@ impl RegistryState {
                 settings.max_pending,
                 settings.max_sockets,
                 settings.actors,
+                settings.first_slot,
             ),
             namespaces: HashMap::new(),
             settings,
@@ -191,7 +189,13 @@ impl RegistryState {
                 self.socket(&event, Some(kind::LISTEN), ContainerEvent::ListenOpened, now, effects);
             }
             Event::ListenClosed(event) => {
-                self.socket(&event, Some(kind::LISTEN_CLOSE), ContainerEvent::ListenClosed, now, effects);
+                self.socket(
+                    &event,
+                    Some(kind::LISTEN_CLOSE),
+                    ContainerEvent::ListenClosed,
+                    now,
+                    effects,
+                );
             }
             Event::SocketSeen(event) => self.socket(&event, None, ContainerEvent::Seen, now, effects),
             Event::SocketSpilled(event) if event.listening => {
@@ -298,7 +302,9 @@ impl RegistryState {
     fn moved(&mut self, event: &ProcessEvent, now: Now, effects: &mut Effects) {
         effects.outcome.delivered.add(kind::CGROUP_MOVE, 1);
         let root = self.node.root_cgroup;
-        let Some(process) = self.known(event.owner.process) else { return };
+        let Some(process) = self.known(event.owner.process) else {
+            return;
+        };
         if !event.legacy_hierarchy {
             process.enter(event.owner.cgroup);
         } else if event.owner.cgroup == root {
@@ -319,7 +325,9 @@ impl RegistryState {
     /// Finds the process's container anew and moves it there.
     fn place(&mut self, tgid: u32, now: Now, effects: &mut Effects) {
         let target = self.target(tgid, now, effects);
-        let Some(process) = self.processes.get_mut(&tgid) else { return };
+        let Some(process) = self.processes.get_mut(&tgid) else {
+            return;
+        };
         if process.exited_ns.is_some() {
             return;
         }
@@ -442,24 +450,33 @@ impl RegistryState {
     }
 
     fn cgroup_named(&mut self, cgroup: CgroupId, path: Option<Arc<str>>, now: Now, effects: &mut Effects) {
-        // A cgroup that nobody can name any more holds processes that stand for themselves.
-        let owner = path.map_or(identity::Owner::Standalone, |path| self.owner_of_path(&path));
+        let owner = path.map(|path| self.owner_of_path(&path));
         let entry = self.cgroups.get_or_insert_with(cgroup, || Cgroup {
             owner: None,
-            asked: true,
+            asked: false,
             removed_ns: None,
         });
         if let Some(entry) = entry {
-            entry.owner = Some(owner);
+            entry.asked = owner.is_some();
+            entry.owner = owner.clone();
         }
         for tgid in self.waiting.remove(&cgroup).unwrap_or_default() {
+            if owner.is_none()
+                && let Some(process) = self.processes.get_mut(&tgid)
+            {
+                // Nobody could name its cgroup any more: it stands for itself.
+                process.path = Some("/".into());
+                process.cgroup = None;
+            }
             self.named(tgid, now, effects);
         }
     }
 
     /// A process that waited for its container's name has it now.
     fn named(&mut self, tgid: u32, now: Now, effects: &mut Effects) {
-        let Some(process) = self.processes.get(&tgid) else { return };
+        let Some(process) = self.processes.get(&tgid) else {
+            return;
+        };
         let key = process.key;
         let target = self.target(tgid, now, effects);
         let to = match target {
@@ -532,7 +549,9 @@ impl RegistryState {
         let decision = if event.listening {
             self.settings.filter.decide_listen(event.local)
         } else {
-            self.settings.filter.decide(event.remote, event.netns == self.node.host_netns)
+            self.settings
+                .filter
+                .decide(event.remote, event.netns == self.node.host_netns)
         };
         decision.err().map(reason_of)
     }
@@ -573,7 +592,11 @@ impl RegistryState {
         }
         let target = match sum.process {
             Some(process) => {
-                let owner = Owner { process, cgroup: sum.cgroup, comm: sum.comm };
+                let owner = Owner {
+                    process,
+                    cgroup: sum.cgroup,
+                    comm: sum.comm,
+                };
                 self.target_of_owner(&owner, now, effects)
             }
             None => {
@@ -590,7 +613,8 @@ impl RegistryState {
             _ => None,
         };
         if let Some(slot) = slot {
-            self.slots.route(slot, ContainerEvent::SumSpilled(*sum), None, now, effects);
+            self.slots
+                .route(slot, ContainerEvent::SumSpilled(*sum), None, now, effects);
         }
     }
 
@@ -602,9 +626,12 @@ impl RegistryState {
         if namespace.told.insert(slot)
             && let Some(ips) = namespace.ips.clone()
         {
-            self.slots.route(slot, ContainerEvent::Addresses { netns, ips }, None, now, effects);
+            self.slots
+                .route(slot, ContainerEvent::Addresses { netns, ips }, None, now, effects);
         }
-        let Some(namespace) = self.namespaces.get_mut(&netns) else { return };
+        let Some(namespace) = self.namespaces.get_mut(&netns) else {
+            return;
+        };
         if namespace.asked_ns.is_none() {
             namespace.asked_ns = Some(now.monotonic_ns);
             effects.asks.push(Ask::Addresses { netns, tgid });
@@ -612,11 +639,18 @@ impl RegistryState {
     }
 
     fn addresses(&mut self, netns: NetnsId, ips: Option<Arc<[IpAddr]>>, now: Now, effects: &mut Effects) {
-        let Some(namespace) = self.namespaces.get_mut(&netns) else { return };
-        let Some(ips) = ips.filter(|ips| namespace.ips.as_ref() != Some(ips)) else { return };
+        let Some(namespace) = self.namespaces.get_mut(&netns) else {
+            return;
+        };
+        let Some(ips) = ips.filter(|ips| namespace.ips.as_ref() != Some(ips)) else {
+            return;
+        };
         namespace.ips = Some(Arc::clone(&ips));
         for slot in namespace.told.clone() {
-            let event = ContainerEvent::Addresses { netns, ips: Arc::clone(&ips) };
+            let event = ContainerEvent::Addresses {
+                netns,
+                ips: Arc::clone(&ips),
+            };
             self.slots.route(slot, event, None, now, effects);
         }
     }
@@ -642,7 +676,11 @@ impl RegistryState {
                 continue;
             }
             // Another process has this pid by now.
-            if self.processes.get(&tgid).is_some_and(|other| other.key.start_ns > found.process.start_ns) {
+            if self
+                .processes
+                .get(&tgid)
+                .is_some_and(|other| other.key.start_ns > found.process.start_ns)
+            {
                 continue;
             }
             let owner = Owner {
@@ -662,7 +700,10 @@ impl RegistryState {
             .processes
             .iter()
             .filter(|(tgid, process)| {
-                process.exited_ns.is_none() && process.key.start_ns + TICK_NS < taken && !present.contains(tgid)
+                inventory.complete
+                    && process.exited_ns.is_none()
+                    && process.key.start_ns + TICK_NS < taken
+                    && !present.contains(tgid)
             })
             .map(|(tgid, _)| *tgid)
             .collect();
@@ -676,7 +717,10 @@ impl RegistryState {
     pub fn tick(&mut self, now: Now) -> Effects {
         let mut effects = Effects::default();
         self.expire(now.monotonic_ns.saturating_sub(KEEP_EXITED_NS));
-        for process in self.slots.overdue(now.monotonic_ns.saturating_sub(IDENTITY_DEADLINE_NS)) {
+        for process in self
+            .slots
+            .overdue(now.monotonic_ns.saturating_sub(IDENTITY_DEADLINE_NS))
+        {
             self.give_up(process, now, &mut effects);
         }
         let due: Vec<SlotId> = self
@@ -696,7 +740,10 @@ impl RegistryState {
             let stale = now.monotonic_ns.saturating_sub(ADDRESSES_EVERY_NS);
             if namespace.asked_ns.is_some_and(|asked| asked < stale) {
                 namespace.asked_ns = Some(now.monotonic_ns);
-                effects.asks.push(Ask::Addresses { netns: *netns, tgid: namespace.tgid });
+                effects.asks.push(Ask::Addresses {
+                    netns: *netns,
+                    tgid: namespace.tgid,
+                });
             }
         }
         effects
@@ -704,7 +751,11 @@ impl RegistryState {
 
     fn expire(&mut self, before_ns: u64) {
         while let Some((_, key)) = self.exited.pop_front_if(|(at, _)| *at <= before_ns) {
-            if self.processes.get(&key.tgid).is_some_and(|process| process.key == key && process.exited_ns.is_some()) {
+            if self
+                .processes
+                .get(&key.tgid)
+                .is_some_and(|process| process.key == key && process.exited_ns.is_some())
+            {
                 self.processes.remove(&key.tgid);
             }
         }
@@ -724,7 +775,8 @@ impl RegistryState {
     pub fn sweep(&mut self, before_ns: u64, now: Now) -> Effects {
         let mut effects = Effects::default();
         for slot in self.slots.all() {
-            self.slots.route(slot, ContainerEvent::Sweep { before_ns }, None, now, &mut effects);
+            self.slots
+                .route(slot, ContainerEvent::Sweep { before_ns }, None, now, &mut effects);
         }
         effects
     }
@@ -737,7 +789,9 @@ impl RegistryState {
             .slots
             .iter()
             .filter(|(_, slot)| {
-                let quiet = slot.zombie_since_ns.is_some_and(|since| now.boottime_ns.saturating_sub(since) >= keep);
+                let quiet = slot
+                    .zombie_since_ns
+                    .is_some_and(|since| now.boottime_ns.saturating_sub(since) >= keep);
                 slot.processes == 0 && slot.sockets == 0 && quiet && slot.pending.is_none()
             })
             .map(|(slot, _)| slot)
@@ -754,7 +808,8 @@ impl RegistryState {
             state.collect_garbage(now, keep_duration);
         }
         let before = now.monotonic_ns.saturating_sub(keep);
-        self.cgroups.retain(|_, cgroup| cgroup.removed_ns.is_none_or(|removed| removed > before));
+        self.cgroups
+            .retain(|_, cgroup| cgroup.removed_ns.is_none_or(|removed| removed > before));
         self.owners.clear();
         let slots = &self.slots;
         for namespace in self.namespaces.values_mut() {
@@ -789,7 +844,8 @@ impl RegistryState {
     pub fn samples(&mut self, now: Now) -> Vec<Samples> {
         let (min_age, host) = (self.settings.min_age, self.node.host_netns);
         let held = self.slots.held_mut();
-        held.filter_map(|(id, state)| Some(state.samples(id?, now, min_age, host))).collect()
+        held.filter_map(|(id, state)| Some(state.samples(id?, now, min_age, host)))
+            .collect()
     }
 
     /// Tables with their entries, limits and refusals.
@@ -797,8 +853,18 @@ impl RegistryState {
         let table = |name, len, capacity, rejected| (name, len, capacity, rejected);
         let sockets = self.slots.sockets();
         [
-            table("processes", self.processes.len(), self.processes.capacity(), self.processes.rejected()),
-            table("cgroups", self.cgroups.len(), self.cgroups.capacity(), self.cgroups.rejected()),
+            table(
+                "processes",
+                self.processes.len(),
+                self.processes.capacity(),
+                self.processes.rejected(),
+            ),
+            table(
+                "cgroups",
+                self.cgroups.len(),
+                self.cgroups.capacity(),
+                self.cgroups.rejected(),
+            ),
             table("containers", self.slots.len(), self.settings.max_containers, 0),
             table("pending", self.slots.pending(), self.settings.max_pending, 0),
             table("sockets", sockets.len(), sockets.capacity(), sockets.rejected()),

@@ -2,3 +2,5 @@
 pub mod btf;
 pub mod iter;
 pub mod kernel;
+pub mod object;
+pub mod stats;

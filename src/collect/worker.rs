@@ -1,0 +1,200 @@
+//! Answers the registry's questions, on the blocking pool.
+use super::{CollectError, addresses, cgroups::CgroupTree, processes};
+use crate::{
+    base::{
+        clock::Clock,
+        features::{Features, feature},
+        ids::CgroupId,
+    },
+    decode::Comm,
+    registry::{
+        effects::{Answer, Ask},
+        identity::{CgroupFile, CgroupRoot, placement},
+        state::{Inventory, Node, ProcessFound},
+    },
+};
+use parking_lot::Mutex;
+use std::{path::PathBuf, sync::Arc};
+
+pub struct Worker {
+    proc: PathBuf,
+    /// For paths as /proc prints them: relative to the agent's cgroup namespace.
+    shown: CgroupRoot,
+    /// For paths of the host's tree.
+    host: CgroupRoot,
+    legacy_hierarchies: bool,
+    tree: Mutex<Option<CgroupTree>>,
+    features: Arc<Features>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug)]
+pub struct Work {
+    pub asks: Vec<Ask>,
+    pub inventory: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Done {
+    pub answers: Vec<Answer>,
+    pub inventory: Option<Inventory>,
+}
+
+impl Worker {
+    pub fn new(
+        proc: PathBuf,
+        cgroup_root: &str,
+        node: &Node,
+        tree: Option<CgroupTree>,
+        features: Arc<Features>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            proc,
+            shown: CgroupRoot::new(&node.cgroup_base, cgroup_root),
+            host: CgroupRoot::new("/", cgroup_root),
+            legacy_hierarchies: node.legacy_hierarchies,
+            tree: Mutex::new(tree),
+            features,
+            clock,
+        }
+    }
+
+    pub fn work(&self, work: Work) -> Done {
+        Done {
+            answers: work.asks.into_iter().map(|ask| self.answer(ask)).collect(),
+            inventory: if work.inventory { self.inventory() } else { None },
+        }
+    }
+
+    fn answer(&self, ask: Ask) -> Answer {
+        match ask {
+            Ask::Cgroup { cgroup, tgid } => Answer::Cgroup {
+                cgroup,
+                path: self.cgroup_path(cgroup, tgid),
+            },
+            Ask::Process { process } => {
+                let found = processes::process(&self.proc, process.tgid).ok().flatten();
+                // The pid may be another's by now.
+                let same = |found: &processes::Process| {
+                    processes::cut_to_tick(process.start_ns) == processes::cut_to_tick(found.key.start_ns)
+                };
+                let found = found.filter(same);
+                Answer::Process {
+                    process,
+                    path: found.map(|found| placement(&found.cgroups, &self.shown).path),
+                }
+            }
+            Ask::Addresses { netns, tgid } => Answer::Addresses {
+                netns,
+                ips: addresses::addresses(&self.proc, tgid).ok().map(Arc::from),
+            },
+        }
+    }
+
+    fn cgroup_path(&self, cgroup: CgroupId, tgid: u32) -> Option<Arc<str>> {
+        // An unknown cgroup costs at most one walk of the tree per second.
+        let generation = self.clock.monotonic_ns() / 1_000_000_000;
+        let in_tree = self
+            .tree
+            .lock()
+            .as_mut()
+            .and_then(|tree| tree.path_of(cgroup, generation));
+        let in_tree = in_tree.map(|path| {
+            let file = CgroupFile {
+                unified: Some(path),
+                ..CgroupFile::default()
+            };
+            placement(&file, &self.host).path
+        });
+        if in_tree.is_some() && !self.legacy_hierarchies {
+            return in_tree;
+        }
+        let process = processes::process(&self.proc, tgid).ok().flatten();
+        let Some(process) = process else { return in_tree };
+        let unified = CgroupFile {
+            unified: process.cgroups.unified.clone(),
+            ..CgroupFile::default()
+        };
+        let unified = placement(&unified, &self.shown).path;
+        // It may have moved on since: then its v1 placement is of no use either.
+        match in_tree {
+            Some(path) if path != unified => Some(path),
+            _ => Some(placement(&process.cgroups, &self.shown).path),
+        }
+    }
+
+    fn inventory(&self) -> Option<Inventory> {
+        let taken_boottime_ns = self.clock.boottime_ns();
+        let found = match processes::processes(&self.proc) {
+            Ok(found) => found,
+            Err(error) => {
+                self.features.degraded(feature::PROC, "unreadable", error.to_string());
+                return None;
+            }
+        };
+        let hidden = processes::hidepid(&self.proc) && !may_look_into_others();
+        self.say(&found, hidden);
+        let processes = found.processes.into_iter().map(|process| ProcessFound {
+            process: process.key,
+            comm: comm(&process.comm),
+            kernel_thread: process.kernel_thread,
+            path: placement(&process.cgroups, &self.shown).path,
+        });
+        Some(Inventory {
+            taken_boottime_ns,
+            processes: processes.collect(),
+            // What cannot be seen may live.
+            complete: found.unreadable == 0 && !hidden,
+        })
+    }
+
+    fn say(&self, found: &processes::Inventory, hidden: bool) {
+        if hidden {
+            let hint = "/proc is mounted with hidepid: give the agent CAP_SYS_PTRACE, or gid= of the mount";
+            self.features.degraded(feature::PROC, "hidepid", hint);
+        } else if found.unreadable > 0 {
+            let hint = format!(
+                "{} processes cannot be read: CAP_SYS_PTRACE may be missing",
+                found.unreadable
+            );
+            self.features.degraded(feature::PROC, "partly_unreadable", hint);
+        } else {
+            self.features.ok(feature::PROC);
+        }
+    }
+}
+
+/// CAP_SYS_PTRACE sees through hidepid.
+fn may_look_into_others() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE))
+}
+
+fn comm(name: &[u8]) -> Comm {
+    let mut comm = Comm::default();
+    // The last byte stays zero, as in the kernel.
+    comm.iter_mut()
+        .zip(name)
+        .take(name.len().min(15))
+        .for_each(|(to, from)| *to = *from);
+    comm
+}
+
+/// The tree of the unified hierarchy, and what the feature table says of it.
+pub fn cgroup_tree(root: &std::path::Path, features: &Features) -> Option<CgroupTree> {
+    match CgroupTree::new(root) {
+        Ok(tree) => {
+            features.ok(feature::CGROUPFS);
+            Some(tree)
+        }
+        Err(error @ CollectError::NoUnifiedHierarchy { .. }) => {
+            features.degraded(feature::CGROUPFS, "no_cgroup2", error.to_string());
+            None
+        }
+        Err(error) => {
+            features.degraded(feature::CGROUPFS, "unreadable", error.to_string());
+            None
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Everything that enters the registry, written down, so that `tarsier replay` can do it all again without a kernel.
+//!
+//! A file is a line of magic, then frames: tag, length, payload. Batches are kept as the kernel wrote them, so that
+//! a replay decodes them too; all else is JSON.
+mod read;
+mod write;
+
+pub use read::Reader;
+pub use write::Recorder;
+
+use crate::{
+    base::now::Now,
+    registry::{
+        effects::Answer,
+        state::{Inventory, Node},
+    },
+    tracer::kernel::RawBatch,
+};
+use serde::{Deserialize, Serialize};
+use std::io;
+
+pub const MAGIC: &[u8] = b"tarsier recording 1\n";
+/// A frame larger than this is no frame.
+const MAX_FRAME: u32 = 256 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    #[error("{path}: {op}")]
+    Io {
+        path: String,
+        op: &'static str,
+        source: io::Error,
+    },
+    #[error("not a recording of tarsier, or of another version")]
+    NotARecording,
+    #[error("the recording is cut short or damaged at byte {at}")]
+    Damaged { at: u64 },
+    #[error("frame at byte {at}")]
+    Json { at: u64, source: serde_json::Error },
+}
+
+/// What was true throughout.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Preamble {
+    pub node: Node,
+    pub config: crate::config::Config,
+    pub machine_id: String,
+    pub system_uuid: String,
+}
+
+#[derive(Debug)]
+pub enum Frame {
+    Preamble(Box<Preamble>),
+    Batch(Now, RawBatch),
+    Answer(Now, Answer),
+    Inventory(Now, Inventory),
+    Tick(Now),
+    Garbage(Now),
+    /// When the recording ended: what a scrape at that moment would have shown.
+    End(Now),
+}
+
+/// First byte of a frame.
+mod tag {
+    pub(super) const PREAMBLE: u8 = 1;
+    pub(super) const BATCH: u8 = 2;
+    pub(super) const ANSWER: u8 = 3;
+    pub(super) const INVENTORY: u8 = 4;
+    pub(super) const TICK: u8 = 5;
+    pub(super) const GARBAGE: u8 = 6;
+    pub(super) const END: u8 = 7;
+}
+
+#[cfg(test)]
+mod tests;

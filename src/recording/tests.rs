@@ -1,0 +1,82 @@
+use super::*;
+use crate::base::ids::{CgroupId, NetnsId};
+use proptest::prelude::*;
+
+fn preamble() -> Preamble {
+    Preamble {
+        node: Node {
+            host_netns: NetnsId(1),
+            root_cgroup: CgroupId(1),
+            cgroup_base: "/".into(),
+            legacy_hierarchies: true,
+            own_tgid: 7,
+        },
+        config: crate::config::Config::default(),
+        machine_id: "m".into(),
+        system_uuid: "u".into(),
+    }
+}
+
+fn recording() -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("recording");
+    let recorder = Recorder::create(&path, &preamble()).unwrap();
+    let now = Now {
+        monotonic_ns: 1,
+        boottime_ns: 2,
+        wall_ns: 3,
+    };
+    let raw = RawBatch {
+        news: vec![1, 2, 3],
+        seen: vec![],
+        spilled_sockets: vec![4],
+        spilled_sums: vec![5, 6],
+    };
+    recorder.batch(now, &raw);
+    recorder.answer(
+        now,
+        &Answer::Cgroup {
+            cgroup: CgroupId(9),
+            path: Some("/a".into()),
+        },
+    );
+    recorder.tick(now);
+    recorder.finish(now).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+fn frames(bytes: &[u8]) -> Result<Vec<Frame>, RecordingError> {
+    let mut reader = Reader::new(bytes)?;
+    let mut frames = Vec::new();
+    while let Some(frame) = reader.next_frame()? {
+        frames.push(frame);
+    }
+    Ok(frames)
+}
+
+#[test]
+fn what_was_written_is_read() {
+    let frames = frames(&recording()).unwrap();
+    assert_eq!(frames.len(), 5);
+    assert!(matches!(&frames[0], Frame::Preamble(preamble) if preamble.machine_id == "m"));
+    assert!(matches!(&frames[1], Frame::Batch(now, raw)
+        if now.wall_ns == 3 && raw.news == [1, 2, 3] && raw.spilled_sockets == [4] && raw.spilled_sums == [5, 6]));
+    assert!(matches!(&frames[2], Frame::Answer(_, Answer::Cgroup { path: Some(path), .. }) if &**path == "/a"));
+    assert!(matches!(&frames[4], Frame::End(now) if now.boottime_ns == 2));
+}
+
+#[test]
+fn a_cut_file_is_an_error_at_its_place() {
+    let whole = recording();
+    assert!(matches!(frames(b"something else"), Err(RecordingError::NotARecording)));
+    let cut = frames(&whole[..whole.len() - 1]);
+    assert!(matches!(cut, Err(RecordingError::Damaged { at }) if at > MAGIC.len() as u64));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_end_in_a_frame_or_an_error(tail in prop::collection::vec(any::<u8>(), 0..200)) {
+        drop(frames(&tail));
+        drop(frames(&[MAGIC, &tail].concat()));
+    }
+}

@@ -1,0 +1,46 @@
+//! What others may ask of the supervisor. It runs on the main thread and answers even while the core hangs.
+use crate::{
+    base::ids::ContainerId,
+    container::actor::GetSamples,
+    registry::actor::{GetHeldSamples, GetSnapshot},
+};
+use actix::{Message, Recipient};
+use serde::Serialize;
+
+/// Whom to ask for samples.
+#[derive(Debug, Message)]
+#[rtype(result = "Containers")]
+pub struct GetContainers;
+
+#[derive(Debug)]
+pub struct Containers {
+    pub running: Vec<(ContainerId, Recipient<GetSamples>)>,
+    /// The registry answers for those that have no actor (yet). `None` while it is being restarted.
+    pub held: Option<Recipient<GetHeldSamples>>,
+    pub registry: Option<Recipient<GetSnapshot>>,
+}
+
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<ActorRow>")]
+pub struct GetActors;
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ActorRow {
+    pub actor: String,
+    /// `running`, `restarting`.
+    pub state: &'static str,
+    pub restarts: u64,
+    /// Messages that wait; for `container` those of all containers.
+    pub queued: i64,
+}
+
+/// For the integration tests: break something. The answer says whether there was such a thing.
+#[cfg(feature = "test-hooks")]
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub enum Break {
+    /// `registry`, `tracer`, or `container` (any one of them).
+    Panic(String),
+    BlockCore(std::time::Duration),
+    LoseEvent,
+}

@@ -1,0 +1,4 @@
+//! Starts, restarts, ends.
+#[cfg(feature = "test-hooks")]
+pub mod hooks;
+pub mod messages;
