@@ -1,0 +1,197 @@
+use super::{
+    CliError, InspectArgs,
+    client::{ClientError, percent_encode},
+    layout::{Align::*, age, bytes, printable, seconds, table, yes_no},
+    print,
+};
+use crate::{
+    base::clock::Clock,
+    http::api::{Container, Destination, Listen},
+};
+use std::io::Write;
+
+pub fn run(args: &InspectArgs, clock: &dyn Clock, out: &mut impl Write) -> Result<(), CliError> {
+    // Every id starts with a slash; leaving it out is a slip that has only one meaning.
+    let id = format!("/{}", args.id.trim_start_matches('/'));
+    let path = format!("/api/v1/containers/{}", percent_encode(&id));
+    let body = args.admin.client()?.get(&path)?;
+    if args.json {
+        return print(out, &[&body, &b"\n"[..]].concat());
+    }
+    let container = serde_json::from_slice(&body).map_err(|source| ClientError::Answer { source })?;
+    print(out, render(&container, clock.wall_ns() as f64 / 1e9).as_bytes())
+}
+
+pub fn render(container: &Container, now_unix: f64) -> String {
+    let about = [
+        ["container".to_owned(), printable(&container.id)],
+        ["application".to_owned(), printable(&container.app_id)],
+        ["age".to_owned(), age(now_unix - container.since_unix)],
+        ["in /metrics".to_owned(), yes_no(container.exposed)],
+        ["processes".to_owned(), container.processes.to_string()],
+    ];
+    let about: String = about
+        .iter()
+        .map(|[name, value]| format!("{name:<13}{value}\n"))
+        .collect();
+    format!(
+        "{about}\n{}\n{}",
+        destinations(&container.destinations),
+        listens(&container.listens)
+    )
+}
+
+fn destinations(destinations: &[Destination]) -> String {
+    if destinations.is_empty() {
+        return "no destinations\n".to_owned();
+    }
+    let mut destinations: Vec<_> = destinations.iter().collect();
+    destinations.sort_by_key(|d| (&d.destination, &d.actual_destination));
+    let rows: Vec<_> = destinations
+        .into_iter()
+        .map(|d| {
+            let mean_connect = if d.successful_connects == 0 {
+                String::new()
+            } else {
+                seconds(d.connect_seconds / d.successful_connects as f64)
+            };
+            let failures: Vec<_> = d.failures.iter().map(|(why, count)| format!("{why} {count}")).collect();
+            [
+                printable(&d.destination),
+                printable(&d.actual_destination),
+                d.successful_connects.to_string(),
+                d.active.to_string(),
+                mean_connect,
+                bytes(d.sent_bytes),
+                bytes(d.received_bytes),
+                d.failed_connects.to_string(),
+                printable(&failures.join(", ")),
+            ]
+        })
+        .collect();
+    let columns = [
+        ("DESTINATION", Left),
+        ("ACTUAL", Left),
+        ("CONNECTS", Right),
+        ("ACTIVE", Right),
+        ("MEAN CONNECT", Right),
+        ("SENT", Right),
+        ("RECEIVED", Right),
+        ("FAILED", Right),
+        ("FAILURES", Left),
+    ];
+    table(columns, &rows)
+}
+
+fn listens(listens: &[Listen]) -> String {
+    if listens.is_empty() {
+        return "no listens\n".to_owned();
+    }
+    let mut listens: Vec<_> = listens.iter().collect();
+    listens.sort_by_key(|listen| &listen.address);
+    let rows: Vec<_> = listens
+        .into_iter()
+        .map(|listen| {
+            [
+                printable(&listen.address),
+                yes_no(listen.open),
+                listen.processes.to_string(),
+            ]
+        })
+        .collect();
+    table([("LISTEN", Left), ("OPEN", Left), ("PROCESSES", Right)], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        base::clock::ManualClock,
+        cli::{AdminArgs, client::tests::Agent},
+    };
+
+    const ANSWER: &str = r#"{"id":"/system.slice/app.service","app_id":"/system.slice/app.service","exposed":true,
+        "since_unix":88480.0,"processes":4,"destinations":[
+        {"destination":"10.0.0.9:6379","actual_destination":"10.0.0.9:6379","successful_connects":10,
+         "failed_connects":0,"active":2,"connect_seconds":0.0025,"sent_bytes":2048,"received_bytes":5242880,
+         "failures":{}},
+        {"destination":"10.0.0.5:5432","actual_destination":"","successful_connects":0,"failed_connects":13,"active":0,
+         "connect_seconds":0.0,"sent_bytes":0,"received_bytes":0,"failures":{"timeout":1,"refused":12}}],
+        "listens":[{"address":"[::]:443","open":true,"processes":2},{"address":"127.0.0.1:80","open":false,"processes":0}]}"#;
+
+    fn ran(agent: &Agent, id: &str, json: bool) -> Result<String, CliError> {
+        let args = InspectArgs {
+            id: id.to_owned(),
+            json,
+            admin: AdminArgs {
+                admin_socket: Some(agent.socket()),
+            },
+        };
+        let mut out = Vec::new();
+        let clock = ManualClock::new(0, 0, 100_000_000_000_000);
+        run(&args, &clock, &mut out).map(|()| String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn shows_everything_about_one_container() {
+        let agent = Agent::answering("200 OK", ANSWER);
+        insta::assert_snapshot!(ran(&agent, "system.slice/app.service", false).unwrap(), @r"
+        container    /system.slice/app.service
+        application  /system.slice/app.service
+        age          3h12m
+        in /metrics  yes
+        processes    4
+
+        DESTINATION    ACTUAL         CONNECTS  ACTIVE  MEAN CONNECT     SENT  RECEIVED  FAILED  FAILURES
+        10.0.0.5:5432                        0       0                    0 B       0 B      13  refused 12, timeout 1
+        10.0.0.9:6379  10.0.0.9:6379        10       2         250µs  2.0 KiB   5.0 MiB       0
+
+        LISTEN        OPEN  PROCESSES
+        127.0.0.1:80  no            0
+        [::]:443      yes           2
+        ");
+        assert_eq!(
+            agent.asked(),
+            "GET /api/v1/containers/%2Fsystem.slice%2Fapp.service HTTP/1.1"
+        );
+    }
+
+    #[test]
+    fn says_what_is_not_there() {
+        let container = Container {
+            id: "/a".to_owned(),
+            app_id: "/a".to_owned(),
+            exposed: false,
+            since_unix: 0.0,
+            processes: 0,
+            destinations: Vec::new(),
+            listens: Vec::new(),
+        };
+        insta::assert_snapshot!(render(&container, 90.0), @r"
+        container    /a
+        application  /a
+        age          1m
+        in /metrics  no
+        processes    0
+
+        no destinations
+
+        no listens
+        ");
+    }
+
+    #[test]
+    fn json_is_the_answer_as_it_is() {
+        let agent = Agent::answering("200 OK", ANSWER);
+        assert_eq!(
+            ran(&agent, "/system.slice/app.service", true).unwrap(),
+            format!("{ANSWER}\n")
+        );
+    }
+
+    #[test]
+    fn a_container_nobody_knows_is_an_error() {
+        let agent = Agent::answering("404 Not Found", r#"{"error":"no container /b"}"#);
+        assert_eq!(ran(&agent, "/b", false).unwrap_err().to_string(), "no container /b");
+    }
+}

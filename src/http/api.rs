@@ -1,0 +1,62 @@
+//! Bodies of the admin API, for both ends of the socket.
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `GET /api/v1/containers`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ContainerList {
+    pub containers: Vec<ContainerSummary>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSummary {
+    pub id: String,
+    pub app_id: String,
+    pub processes: u32,
+    pub since_unix: f64,
+    /// Whether it is in `/metrics`.
+    pub exposed: bool,
+    pub destinations: u64,
+    pub listens: u64,
+}
+
+/// `GET /api/v1/containers/{id}`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    pub id: String,
+    pub app_id: String,
+    pub exposed: bool,
+    pub since_unix: f64,
+    pub processes: u32,
+    pub destinations: Vec<Destination>,
+    pub listens: Vec<Listen>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Destination {
+    pub destination: String,
+    /// Where the connection went after address translation; empty where none was made.
+    pub actual_destination: String,
+    pub successful_connects: u64,
+    pub failed_connects: u64,
+    pub active: u64,
+    /// Summed over the successful connects: from the SYN until the connection stood.
+    pub connect_seconds: f64,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    /// The failed connects by what became of them, e.g. `refused`.
+    pub failures: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listen {
+    pub address: String,
+    pub open: bool,
+    pub processes: u32,
+}
+
+/// What comes with every status but 200.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    pub error: String,
+}

@@ -1,0 +1,2 @@
+//! What the agent says over HTTP.
+pub mod api;
