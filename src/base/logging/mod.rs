@@ -128,11 +128,19 @@ impl fmt::Debug for Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.limited.report_all();
-        self.limited.inner().report();
         let Some(flush) = self.flush.take() else { return };
+        let limited = Arc::clone(&self.limited);
         let (done, finished) = mpsc::channel::<()>();
         let flusher = thread::Builder::new().name("log-flush".to_owned()).spawn(move || {
+            let say_dropped = || {
+                while !limited.inner().report() {
+                    thread::park_timeout(Duration::from_millis(1));
+                }
+            };
+            // Room first, or the counts of what was suppressed would be dropped themselves.
+            say_dropped();
+            limited.report_all();
+            say_dropped();
             drop(flush);
             drop(done);
         });
@@ -308,6 +316,33 @@ mod tests {
         assert_eq!(lines[all_written]["msg"], "log records dropped");
         assert_eq!(lines[all_written]["dropped"], dropped);
         assert_eq!(lines[all_written + 1]["msg"], "calm");
+    }
+
+    #[test]
+    fn what_was_dropped_is_said_even_at_the_end() {
+        let (gate, buffer, clock) = (Arc::new(Mutex::new(())), Buffer::default(), clock());
+        let out = Stuck(Arc::clone(&gate), buffer.clone());
+        let sink = Box::new(text::json(out, Arc::clone(&clock) as Arc<dyn Clock>));
+        let limit = Limit {
+            burst: 0,
+            period: Duration::from_secs(10),
+        };
+        let (log, guard) = assemble_patient(sink, Level::Info, clock, limit, 8);
+        let held = gate.lock().unwrap();
+        for number in 0..100 {
+            info!(log, "busy"; "number" => number);
+            warn!(log, "unheard");
+        }
+        let dropped = guard.dropped.load(Ordering::Relaxed);
+        drop(held);
+        drop(guard);
+        let lines = buffer.lines();
+        assert_eq!(lines.len() as u64, 100 - dropped + 2);
+        let [.., first, last] = &lines[..] else {
+            panic!("{lines:?}")
+        };
+        assert_eq!(first["dropped"], dropped);
+        assert_eq!(last["suppressed"], 100);
     }
 
     #[test]

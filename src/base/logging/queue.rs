@@ -28,10 +28,11 @@ impl Queue {
         (Self { core, dropped, unsaid }, guard)
     }
 
-    pub(super) fn report(&self) {
+    /// Says what was dropped; false if there was no room to.
+    pub(super) fn report(&self) -> bool {
         let unsaid = self.unsaid.swap(0, Ordering::Relaxed);
         if unsaid == 0 {
-            return;
+            return true;
         }
         let kv = b!("dropped" => unsaid);
         let text = format_args!("log records dropped");
@@ -41,6 +42,7 @@ impl Queue {
         if said.is_err() {
             self.unsaid.fetch_add(unsaid, Ordering::Relaxed);
         }
+        said.is_ok()
     }
 }
 
