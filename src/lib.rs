@@ -26,8 +26,8 @@ pub mod collect;
 
 pub mod metrics;
 
-// pub mod http;
+pub mod http;
 
-// pub mod cli;
+pub mod cli;
 
 pub mod supervisor;
