@@ -31,3 +31,5 @@ pub mod http;
 pub mod cli;
 
 pub mod supervisor;
+
+pub mod run;

@@ -135,6 +135,17 @@ pub struct Ledger {
     kernel: Mutex<Option<Arc<dyn KernelCounters>>>,
 }
 
+/// Counted since the programs were loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Events that found the ring full, whether something else carries them or not.
+    pub refused: u64,
+    /// News of processes that nothing but a look at /proc brings back.
+    pub processes: u64,
+    /// Ends of sockets that nothing else carries.
+    pub ends: u64,
+}
+
 /// How often a snapshot is tried again when events happened while it was taken.
 const TRIES: usize = 100;
 
@@ -154,23 +165,16 @@ impl Ledger {
         }
     }
 
-    /// Deferred and lost so far, as the kernel counts them: a growing number means that its ring is full.
-    pub fn refused(&self) -> u64 {
+    /// What the kernel's side could not hand over so far.
+    pub fn losses(&self) -> Losses {
         let kernel = self.kernel.lock().clone();
-        let rows = kernel.and_then(|kernel| kernel.rows().ok());
-        rows.map_or(0, |rows| {
-            rows.iter().map(|row| row[column::DEFERRED] + row[column::LOST]).sum()
-        })
-    }
-
-    /// News of processes that nothing but a look at /proc brings back.
-    pub fn lost_processes(&self) -> u64 {
-        let kernel = self.kernel.lock().clone();
-        let rows = kernel.and_then(|kernel| kernel.rows().ok());
-        let kinds = [kind::FORK, kind::EXEC, kind::EXIT, kind::CGROUP_MOVE];
-        rows.map_or(0, |rows| {
-            kinds.iter().map(|kind| rows[usize::from(*kind)][column::LOST]).sum()
-        })
+        let Some(rows) = kernel.and_then(|kernel| kernel.rows().ok()) else { return Losses::default() };
+        let lost = |kinds: &[u16]| kinds.iter().map(|kind| rows[usize::from(*kind)][column::LOST]).sum();
+        Losses {
+            refused: rows.iter().map(|row| row[column::DEFERRED] + row[column::LOST]).sum(),
+            processes: lost(&[kind::FORK, kind::EXEC, kind::EXIT, kind::CGROUP_MOVE]),
+            ends: lost(&[kind::CLOSE, kind::LISTEN_CLOSE]),
+        }
     }
 
     pub fn snapshot(&self) -> Snapshot {

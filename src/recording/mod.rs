@@ -54,6 +54,8 @@ pub enum Frame {
     Batch(Now, RawBatch),
     Answer(Now, Answer),
     Inventory(Now, Inventory),
+    /// Ends of sockets were lost before this moment.
+    Sweep(Now, u64),
     Tick(Now),
     Garbage(Now),
     /// When the recording ended: what a scrape at that moment would have shown.
@@ -69,6 +71,7 @@ mod tag {
     pub(super) const TICK: u8 = 5;
     pub(super) const GARBAGE: u8 = 6;
     pub(super) const END: u8 = 7;
+    pub(super) const SWEEP: u8 = 8;
 }
 
 #[cfg(test)]

@@ -65,6 +65,10 @@ fn frame(tag: u8, payload: &[u8], at: u64) -> Result<Frame, RecordingError> {
             let (now, inventory) = json(payload, at)?;
             Frame::Inventory(now, inventory)
         }
+        tag::SWEEP => {
+            let (now, before_ns) = json(payload, at)?;
+            Frame::Sweep(now, before_ns)
+        }
         tag::TICK => Frame::Tick(json(payload, at)?),
         tag::GARBAGE => Frame::Garbage(json(payload, at)?),
         tag::END => Frame::End(json(payload, at)?),

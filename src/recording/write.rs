@@ -74,6 +74,10 @@ impl Recorder {
         self.json(tag::INVENTORY, &(now, inventory));
     }
 
+    pub fn sweep(&self, now: Now, before_ns: u64) {
+        self.json(tag::SWEEP, &(now, before_ns));
+    }
+
     pub fn tick(&self, now: Now) {
         self.json(tag::TICK, &now);
     }

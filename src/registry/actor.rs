@@ -289,6 +289,9 @@ impl Handler<EventBatch> for RegistryActor {
         let effects = self.state.apply(batch.events, batch.now);
         self.perform(effects, Some((batch.in_flight, batch.ack)), context);
         if let Some(before_ns) = batch.sweep_before_ns {
+            if let Some(recorder) = &self.recorder {
+                recorder.sweep(batch.now, before_ns);
+            }
             let effects = self.state.sweep(before_ns, batch.now);
             self.perform(effects, None, context);
         }

@@ -1,4 +1,6 @@
-//! Starts, restarts, ends.
+//! Starts, restarts, ends: the actors, and at the end the process.
+pub mod actor;
+pub mod backoff;
 #[cfg(feature = "test-hooks")]
 pub mod hooks;
 pub mod messages;

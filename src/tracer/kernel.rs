@@ -211,6 +211,8 @@ struct Loaded {
     spilled_sums: HashMap<MapData, SumKey, Sum>,
     epoch_map: Array<MapData, u32>,
     epoch: u32,
+    /// Taken from the spill maps, to be handed on.
+    held: RawBatch,
     counters: Arc<Counters>,
 }
 
@@ -364,11 +366,19 @@ impl Kernel {
         }
     }
 
-    /// Reads at most `limit` records of the ring. `true`: there is more.
-    pub fn read_news(&mut self, batch: &mut RawBatch, limit: usize) -> bool {
+    /// Reads at most `limit` records of the ring, and the ends that had found no room there. `true`: there is more.
+    ///
+    /// What spilled is taken before the ring is read and handed on once the ring has been read to its end: by then the
+    /// beginnings of those sockets have been told.
+    pub fn read(&mut self, batch: &mut RawBatch, limit: usize) -> bool {
         let Some(loaded) = &mut self.loaded else { return false };
+        read_spilled(loaded);
         for _ in 0..limit {
-            let Some(record) = loaded.news.next() else { return false };
+            let Some(record) = loaded.news.next() else {
+                batch.spilled_sockets.append(&mut loaded.held.spilled_sockets);
+                batch.spilled_sums.append(&mut loaded.held.spilled_sums);
+                return false;
+            };
             batch.news.extend_from_slice(&record);
         }
         true
@@ -385,35 +395,6 @@ impl Kernel {
         })
     }
 
-    /// Empties the spill maps. After the ring was read, so that a socket's beginning comes before its end.
-    pub fn read_spilled(&mut self, batch: &mut RawBatch) {
-        let Some(loaded) = &mut self.loaded else { return };
-        let keys: Vec<SpillKey> = loaded.spilled_sockets.keys().filter_map(Result::ok).collect();
-        for key in keys {
-            if let Ok(record) = loaded.spilled_sockets.get(&key, 0)
-                && loaded.spilled_sockets.remove(&key).is_ok()
-            {
-                batch.spilled_sockets.extend_from_slice(record.as_bytes());
-            }
-        }
-        let keys: Vec<SumKey> = loaded.spilled_sums.keys().filter_map(Result::ok).collect();
-        // Programs may still be adding to the present epoch; the older ones have been left alone for a drain interval.
-        for key in keys.iter().filter(|key| key.epoch != loaded.epoch) {
-            if let Ok(sum) = loaded.spilled_sums.get(key, 0)
-                && loaded.spilled_sums.remove(key).is_ok()
-            {
-                batch.spilled_sums.extend_from_slice(key.as_bytes());
-                batch.spilled_sums.extend_from_slice(sum.as_bytes());
-            }
-        }
-        if keys.iter().any(|key| key.epoch == loaded.epoch) {
-            let next = loaded.epoch.wrapping_add(1);
-            if loaded.epoch_map.set(0, next, 0).is_ok() {
-                loaded.epoch = next;
-            }
-        }
-    }
-
     pub fn program_stats(&self) -> Vec<ProgramStats> {
         let Some(loaded) = &self.loaded else { return Vec::new() };
         let attached = UNITS.iter().zip(loaded.attached).filter(|(_, attached)| *attached);
@@ -422,7 +403,8 @@ impl Kernel {
             .collect()
     }
 
-    pub fn spilled(&self) -> [(&'static str, u64, u64); 2] {
+    /// Maps with their entries and limits.
+    pub fn fill(&self) -> [(&'static str, u64, u64); 2] {
         const CAPACITY: u64 = 65_536;
         let counts = self.loaded.as_ref().map_or((0, 0), |loaded| {
             (
@@ -434,6 +416,35 @@ impl Kernel {
             (map::SPILLED_SOCKETS, counts.0, CAPACITY),
             (map::SPILLED_SUMS, counts.1, CAPACITY),
         ]
+    }
+}
+
+/// Empties the spill maps.
+fn read_spilled(loaded: &mut Loaded) {
+    let held = &mut loaded.held;
+    let keys: Vec<SpillKey> = loaded.spilled_sockets.keys().filter_map(Result::ok).collect();
+    for key in keys {
+        if let Ok(record) = loaded.spilled_sockets.get(&key, 0)
+            && loaded.spilled_sockets.remove(&key).is_ok()
+        {
+            held.spilled_sockets.extend_from_slice(record.as_bytes());
+        }
+    }
+    let keys: Vec<SumKey> = loaded.spilled_sums.keys().filter_map(Result::ok).collect();
+    // Programs may still be adding to the present epoch; the older ones have been left alone for a drain interval.
+    for key in keys.iter().filter(|key| key.epoch != loaded.epoch) {
+        if let Ok(sum) = loaded.spilled_sums.get(key, 0)
+            && loaded.spilled_sums.remove(key).is_ok()
+        {
+            held.spilled_sums.extend_from_slice(key.as_bytes());
+            held.spilled_sums.extend_from_slice(sum.as_bytes());
+        }
+    }
+    if keys.iter().any(|key| key.epoch == loaded.epoch) {
+        let next = loaded.epoch.wrapping_add(1);
+        if loaded.epoch_map.set(0, next, 0).is_ok() {
+            loaded.epoch = next;
+        }
     }
 }
 
@@ -460,6 +471,7 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
         spilled_sums: HashMap::try_from(take(map::SPILLED_SUMS)?).map_err(typed(map::SPILLED_SUMS))?,
         epoch_map: Array::try_from(take(map::EPOCH)?).map_err(typed(map::EPOCH))?,
         epoch: 0,
+        held: RawBatch::default(),
         counters: Arc::new(Counters(
             PerCpuArray::try_from(take(map::COUNTERS)?).map_err(typed(map::COUNTERS))?,
         )),

@@ -1,4 +1,5 @@
 //! (1) The kernel side's other half: loads the programs, drains the rings, reads the totals.
+pub mod actor;
 pub mod btf;
 pub mod iter;
 pub mod kernel;

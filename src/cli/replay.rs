@@ -1,0 +1,80 @@
+//! `tarsier replay FILE`: does again what a recording holds, without a kernel, and prints the metrics it ends with.
+use super::{CliError, ReplayArgs};
+use crate::{
+    base::now::Now,
+    metrics::{
+        families::{self, NodeLabels},
+        text,
+    },
+    recording::{Frame, Preamble, Reader, RecordingError},
+    registry::state::RegistryState,
+    run,
+    tracer::actor::decode_batch,
+};
+use std::{
+    fs::File,
+    io::{BufReader, Read, Write},
+};
+
+pub fn run(args: &ReplayArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    let failed = |source| RecordingError::Io {
+        path: args.file.display().to_string(),
+        op: "cannot open",
+        source,
+    };
+    let file = File::open(&args.file).map_err(failed)?;
+    let text = replay(BufReader::new(file))?;
+    out.write_all(&text).map_err(CliError::Output)?;
+    Ok(())
+}
+
+/// The metrics of the containers at the end of the recording.
+pub fn replay(recording: impl Read) -> anyhow::Result<Vec<u8>> {
+    let mut frames = Reader::new(recording)?;
+    let Some(Frame::Preamble(preamble)) = frames.next_frame()? else {
+        return Err(RecordingError::NotARecording.into());
+    };
+    let mut registry = registry(&preamble)?;
+    let mut last = Now::default();
+    while let Some(frame) = frames.next_frame()? {
+        // The effects are what an agent would do; all states stay with the registry here.
+        match frame {
+            Frame::Preamble(_) => return Err(RecordingError::NotARecording.into()),
+            Frame::Batch(now, raw) => {
+                let (events, _, _) = decode_batch(&raw);
+                registry.apply(events, now);
+                last = now;
+            }
+            Frame::Answer(now, answer) => {
+                registry.answer(answer, now);
+            }
+            Frame::Inventory(now, inventory) => {
+                registry.inventory(&inventory, now);
+            }
+            Frame::Sweep(now, before_ns) => {
+                registry.sweep(before_ns, now);
+            }
+            Frame::Tick(now) => {
+                registry.tick(now);
+                last = now;
+            }
+            Frame::Garbage(now) => {
+                registry.collect_garbage(now);
+            }
+            Frame::End(now) => last = now,
+        }
+    }
+    let node = NodeLabels {
+        machine_id: preamble.machine_id.clone(),
+        system_uuid: preamble.system_uuid.clone(),
+        ..NodeLabels::default()
+    };
+    let families = families::containers(&registry.samples(last), &node);
+    Ok(text::encode(&families)?)
+}
+
+fn registry(preamble: &Preamble) -> anyhow::Result<RegistryState> {
+    let mut settings = run::registry_settings(&preamble.config)?;
+    settings.actors = false;
+    Ok(RegistryState::new(settings, preamble.node.clone()))
+}

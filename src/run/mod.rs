@@ -1,0 +1,292 @@
+//! `tarsier run`: from a configuration to a running agent, and to its orderly end.
+mod lock;
+mod watchdog;
+
+use crate::{
+    base::{
+        clock::{Clock, SystemClock},
+        context::{Ctx, Pulses, Restarts},
+        features::{Features, feature},
+        ledger::Ledger,
+        logging,
+        mailbox::{Depths, tell},
+    },
+    cli::RunArgs,
+    collect::{node, worker::Worker},
+    config::{self, Config},
+    container::{destination::Filter, state::Limits},
+    http::{admin, public, scrape::Faces},
+    recording::{Preamble, Recorder},
+    registry::state::{Node, Settings},
+    supervisor::actor::{Parts, Shutdown, Supervisor},
+    tracer::{
+        actor::Settings as TracerSettings,
+        btf::Btf,
+        kernel::{Kernel, Setup},
+        object,
+        stats::KernelStats,
+    },
+};
+use actix::{Actor, Addr};
+use anyhow::{Context as _, Result, bail};
+use parking_lot::Mutex;
+use slog::{Logger, info, warn};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Returns when the agent was asked to end. Errors end it with one line.
+pub fn run(args: &RunArgs) -> Result<()> {
+    let config = config::load(args.file.path(), &args.overrides())?;
+    if let Some(unknown) = args.require.iter().find(|name| !feature::ALL.contains(&name.as_str())) {
+        bail!("--require {unknown}: there is no such feature; there are {}", feature::ALL.join(", "));
+    }
+    let (log, guard) = logging::logger(config.log.format, config.log.level.into())?;
+    log_panics(&log);
+    let result = serve(args, config, &log);
+    drop(guard);
+    result
+}
+
+fn serve(args: &RunArgs, config: Config, log: &Logger) -> Result<()> {
+    let _lock = lock::wait(&config.agent.lock, log)?;
+    let public = TcpListener::bind(config.http.listen)
+        .with_context(|| format!("cannot listen on {} (http.listen)", config.http.listen))?;
+    let admin = bind_admin(&config.admin.socket)?;
+    let config = Arc::new(config);
+    let system = actix_rt::System::new();
+    let result = system.block_on(agent(args, Arc::clone(&config), public, admin, log));
+    fs::remove_file(&config.admin.socket).ok();
+    result
+}
+
+async fn agent(
+    args: &RunArgs,
+    config: Arc<Config>,
+    public: TcpListener,
+    admin: UnixListener,
+    log: &Logger,
+) -> Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let ctx = Ctx {
+        log: log.clone(),
+        clock: Arc::clone(&clock),
+        ledger: Arc::new(Ledger::default()),
+        features: Arc::new(Features::default()),
+        depths: Arc::new(Depths::default()),
+        pulses: Arc::new(Pulses::default()),
+        restarts: Arc::new(Restarts::default()),
+    };
+    let probe = node::probe(&config, &ctx.features);
+    let recorder = match &args.record {
+        None => None,
+        Some(path) => {
+            let preamble = Preamble {
+                node: probe.node.clone(),
+                config: (*config).clone(),
+                machine_id: probe.labels.machine_id.clone(),
+                system_uuid: probe.labels.system_uuid.clone(),
+            };
+            Some(Arc::new(Recorder::create(path, &preamble)?))
+        }
+    };
+    let cgroup2 = probe.tree.as_ref().map(|tree| tree.root().to_owned());
+    let worker = Worker::new(
+        config.host.proc.clone(),
+        &config.identity.cgroup_root,
+        &probe.node,
+        probe.tree,
+        Arc::clone(&ctx.features),
+        Arc::clone(&clock),
+    );
+    let stats = Arc::new(KernelStats::default());
+    let (core, tracer_thread) = (arbiter()?, arbiter()?);
+    let parts = Parts {
+        registry: registry_settings(&config)?,
+        tracer: tracer_settings(&config, recorder.is_some()),
+        worker: Arc::new(worker),
+        recorder: recorder.clone(),
+        kernel: Arc::new(Mutex::new(kernel(&config, &probe.node, cgroup2))),
+        node: probe.node,
+        stats: Arc::clone(&stats),
+        gc_interval: config.gc.interval,
+        backoff: (config.supervisor.backoff_min, config.supervisor.backoff_max),
+        core: core.handle(),
+        tracer_thread: tracer_thread.handle(),
+        ctx: ctx.clone(),
+    };
+    let supervisor = Supervisor::new(parts).start();
+    let faces = Arc::new(Faces::new(ctx.clone(), Arc::clone(&config), probe.labels, Arc::clone(&stats), &supervisor));
+    let servers = [public::serve(public, Arc::clone(&faces))?, admin::serve(admin, faces)?];
+    let handles = servers.each_ref().map(actix_web::dev::Server::handle);
+    servers.into_iter().for_each(|server| drop(actix_rt::spawn(server)));
+    let watchdog = watchdog::start(ctx.clone(), config.supervisor.watchdog);
+
+    let result = async {
+        first_look(&stats, &ctx).await;
+        require(&args.require, &ctx.features)?;
+        watchdog::notify_ready(log);
+        info!(log, "running"; "listen" => %config.http.listen, "admin_socket" => %config.admin.socket.display(),
+            "version" => env!("CARGO_PKG_VERSION"));
+        until_asked_to_end().await
+    }
+    .await;
+
+    info!(log, "ending");
+    watchdog.stop();
+    let end = async {
+        let stops = handles.iter().map(|handle| handle.stop(false));
+        futures_util::future::join_all(stops).await;
+        shutdown(&supervisor, &ctx).await;
+    };
+    if tokio::time::timeout(config.supervisor.shutdown_timeout, end).await.is_err() {
+        warn!(log, "not everything ended in time");
+    }
+    if let Some(recorder) = recorder {
+        recorder.finish(ctx.now()).context("the recording is not whole")?;
+    }
+    core.stop();
+    tracer_thread.stop();
+    result
+}
+
+/// A thread with a small pool for blocking work.
+fn arbiter() -> Result<actix_rt::Arbiter> {
+    const BLOCKING_THREADS: usize = 4;
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .build()
+            .expect("a runtime needs a pipe and an epoll descriptor")
+    };
+    Ok(actix_rt::Arbiter::with_tokio_rt(runtime))
+}
+
+/// Until the programs were tried once: readiness means that what can be seen is being seen.
+async fn first_look(stats: &KernelStats, ctx: &Ctx) {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let tried = async {
+        while !stats.report().collects && ctx.features.rows().iter().all(|row| row.feature != feature::TCP_STATE) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, tried).await.is_err() {
+        warn!(ctx.log, "the programs take long to load");
+    }
+}
+
+fn require(features: &[String], state: &Features) -> Result<()> {
+    for name in features {
+        if !state.is_ok(name) {
+            let row = state.rows().into_iter().find(|row| row.feature == name.as_str());
+            let why = row.map_or_else(String::new, |row| format!(": {} ({})", row.reason, row.hint));
+            bail!("feature {name} is required and does not work{why}");
+        }
+    }
+    Ok(())
+}
+
+async fn until_asked_to_end() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+async fn shutdown(supervisor: &Addr<Supervisor>, ctx: &Ctx) {
+    if let Err(error) = supervisor.send(Shutdown).await {
+        warn!(ctx.log, "the supervisor did not answer"; "error" => %error);
+    }
+}
+
+pub fn registry_settings(config: &Config) -> Result<Settings> {
+    let ports = config.network.ephemeral_ports.join(",");
+    Ok(Settings {
+        standalone: config.identity.standalone,
+        cgroup_root: config.identity.cgroup_root.clone(),
+        filter: Filter {
+            ephemeral: ports.parse().context("network.ephemeral_ports")?,
+            track_public: config.network.track_public.clone(),
+        },
+        limits: Limits {
+            destinations: config.containers.max_destinations,
+            listens: config.containers.max_listens,
+            connections: config.registry.max_sockets,
+        },
+        min_age: config.containers.min_age,
+        keep: config.gc.interval,
+        max_containers: config.containers.max,
+        max_pending: config.containers.max_pending,
+        max_processes: config.registry.max_processes,
+        max_sockets: config.registry.max_sockets,
+        actors: true,
+        first_slot: 0,
+    })
+}
+
+fn tracer_settings(config: &Config, recording: bool) -> TracerSettings {
+    TracerSettings {
+        drain_interval: config.kernel.drain_interval,
+        totals_interval: config.kernel.totals_interval,
+        retry_interval: config.kernel.retry_interval,
+        batch: config.kernel.batch,
+        recording,
+    }
+}
+
+pub fn kernel(config: &Config, node: &Node, cgroup2: Option<std::path::PathBuf>) -> Kernel {
+    let setup = Setup {
+        ring_bytes: u32::try_from(config.kernel.news_ring_size()).unwrap_or(1 << 31),
+        cgroup2,
+        root_cgroup: node.root_cgroup.0,
+        off: config.kernel.features_off.clone(),
+        btf: Btf::KERNEL.into(),
+    };
+    Kernel::new(setup, object::object())
+}
+
+/// A socket that a killed agent has left is taken over: whoever holds the lock is the agent.
+fn bind_admin(path: &Path) -> Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make {} (admin.socket)", directory.display()))?;
+    }
+    if UnixStream::connect(path).is_ok() {
+        bail!("{} (admin.socket) belongs to a running process", path.display());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot replace {} (admin.socket)", path.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot restrict {}", path.display()))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// One line in the log instead of a report on stderr.
+fn log_panics(log: &Logger) {
+    let log = log.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload_as_str().unwrap_or("no message");
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current();
+        slog::crit!(log, "a panic"; "error" => said, "at" => at, "thread" => thread.name().unwrap_or(""));
+    }));
+}

@@ -1,0 +1,381 @@
+//! The tracer.
+//!
+//! Owns the reading of the kernel: drains the news ring on a timer, reads the totals every few seconds, tells the
+//! registry what happened. One batch is under way at a time: until the registry and every container it touched have
+//! taken theirs, news waits in the ring, where it is counted. Programs and maps are not its own and outlive it: when it
+//! panics, its successor goes on where it stopped.
+use super::{
+    kernel::{Kernel, RawBatch},
+    stats::{KernelReport, KernelStats, MapFill},
+};
+use crate::{
+    base::{
+        context::Ctx,
+        features::feature,
+        ledger::{Counts, Reason},
+        mailbox::{Depth, tell},
+        now::Now,
+    },
+    container::actor::{Ack, BatchDone},
+    decode::{self, Event},
+    registry::actor::EventBatch,
+};
+use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, Recipient};
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::{sync::Arc, time::Duration};
+use tarsier_common::Header;
+use zerocopy::FromBytes;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub drain_interval: Duration,
+    pub totals_interval: Duration,
+    pub retry_interval: Duration,
+    pub batch: usize,
+    pub recording: bool,
+}
+
+pub struct TracerActor {
+    settings: Settings,
+    ctx: Ctx,
+    kernel: Arc<Mutex<Kernel>>,
+    stats: Arc<KernelStats>,
+    registry: Option<Recipient<EventBatch>>,
+    depth: Depth,
+    stopped: Option<Recipient<TracerStopped>>,
+    under_way: bool,
+    /// The last reading left news in the ring.
+    more: bool,
+    raw: RawBatch,
+    next_totals_ns: u64,
+    next_retry_ns: u64,
+    last_tick_ns: u64,
+    losses: Losses,
+    passes: u64,
+    batches: u64,
+}
+
+/// What the kernel had refused when last looked at.
+#[derive(Default)]
+struct Losses {
+    refused: u64,
+    processes: u64,
+    ends: u64,
+    /// Until then the feature table says so.
+    shown_until_ns: u64,
+    sweep: bool,
+    inventory: bool,
+}
+
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct TracerStopped {
+    pub panicked: bool,
+}
+
+#[derive(Clone)]
+pub struct Blueprint {
+    pub settings: Settings,
+    pub ctx: Ctx,
+    pub kernel: Arc<Mutex<Kernel>>,
+    pub stats: Arc<KernelStats>,
+    pub registry: Option<Recipient<EventBatch>>,
+    pub stopped: Recipient<TracerStopped>,
+}
+
+impl TracerActor {
+    pub fn new(blueprint: Blueprint) -> Self {
+        Self {
+            settings: blueprint.settings,
+            depth: blueprint.ctx.depths.of("registry"),
+            kernel: blueprint.kernel,
+            stats: blueprint.stats,
+            registry: blueprint.registry,
+            stopped: Some(blueprint.stopped),
+            under_way: false,
+            more: false,
+            raw: RawBatch::default(),
+            next_totals_ns: 0,
+            next_retry_ns: 0,
+            last_tick_ns: blueprint.ctx.clock.monotonic_ns(),
+            losses: Losses::default(),
+            passes: 0,
+            batches: 0,
+            ctx: blueprint.ctx,
+        }
+    }
+
+    fn tick(&mut self, context: &mut Context<Self>) {
+        let now = self.ctx.now();
+        self.ctx.pulses.beat("tracer", now.monotonic_ns);
+        if now.monotonic_ns >= self.next_retry_ns {
+            self.next_retry_ns = now.monotonic_ns + nanos(self.settings.retry_interval);
+            self.ensure();
+        }
+        let passed = now.monotonic_ns.saturating_sub(self.last_tick_ns);
+        self.last_tick_ns = now.monotonic_ns;
+        if !self.kernel.lock().collects() {
+            self.stats.add_blind_ns(passed);
+        }
+        self.drain(context);
+    }
+
+    /// Loads what is not loaded yet: what was missing may have come.
+    fn ensure(&mut self) {
+        let mut kernel = self.kernel.lock();
+        if kernel.complete() {
+            return;
+        }
+        let before = kernel.collects();
+        kernel.ensure(&self.ctx.features);
+        if let Some(counters) = kernel.counters() {
+            self.ctx.ledger.set_kernel(counters);
+        }
+        let degraded = self.ctx.features.rows().into_iter().filter(|row| row.state != crate::base::features::State::Ok);
+        for row in degraded {
+            slog::warn!(self.ctx.log, "a feature is not available"; "feature" => row.feature, "reason" => row.reason,
+                "hint" => row.hint);
+        }
+        if !before && kernel.collects() {
+            slog::info!(self.ctx.log, "programs attached");
+        }
+        drop(kernel);
+        self.publish(0);
+    }
+
+    fn drain(&mut self, context: &mut Context<Self>) {
+        let Some(registry) = self.registry.clone().filter(Recipient::connected) else { return };
+        if self.under_way {
+            return;
+        }
+        let now = self.ctx.now();
+        self.look_for_losses(now);
+        let pass = !self.more && now.monotonic_ns >= self.next_totals_ns;
+        self.raw.clear();
+        self.more = {
+            let mut kernel = self.kernel.lock();
+            if pass {
+                self.next_totals_ns = now.monotonic_ns + nanos(self.settings.totals_interval);
+                if let Err(error) = kernel.read_totals(&mut self.raw) {
+                    slog::warn!(self.ctx.log, "no totals this time"; "error" => #&error);
+                }
+            }
+            kernel.read(&mut self.raw, self.settings.batch)
+        };
+        if pass {
+            self.passes += 1;
+            self.publish(self.raw.seen.len() / size_of::<tarsier_common::SocketRecord>());
+        }
+        let sweep = pass && std::mem::take(&mut self.losses.sweep);
+        let inventory = std::mem::take(&mut self.losses.inventory);
+        if self.raw.is_empty() && !sweep && !inventory {
+            return;
+        }
+        let (events, counts, malformed) = decode_batch(&self.raw);
+        let mut in_flight = self.ctx.ledger.take(counts);
+        if malformed.total() > 0 {
+            in_flight.split(malformed).settle_all(Reason::Malformed);
+        }
+        self.under_way = true;
+        self.batches += 1;
+        let batch = EventBatch {
+            events,
+            in_flight,
+            ack: Arc::new(Ack(Some(context.address().recipient()))),
+            now,
+            sweep_before_ns: sweep.then_some(now.monotonic_ns),
+            inventory,
+            raw: self.settings.recording.then(|| self.raw.clone()),
+            queued: self.depth.queued(),
+        };
+        tell(&registry, batch);
+    }
+
+    fn look_for_losses(&mut self, now: Now) {
+        // Repeated overflow would otherwise switch the row with every drain.
+        const SHOWN: Duration = Duration::from_secs(30);
+        let losses = self.ctx.ledger.losses();
+        if losses.refused > self.losses.refused {
+            self.losses.refused = losses.refused;
+            self.losses.shown_until_ns = now.monotonic_ns + nanos(SHOWN);
+            let hint = "the ring was full: raise kernel.news_ring_bytes, or give the agent more CPU";
+            if self.ctx.features.degraded(feature::NEWS_RING, "ring_full", hint) {
+                slog::warn!(self.ctx.log, "the news ring was full"; "refused" => losses.refused);
+            }
+        } else if self.losses.shown_until_ns > 0 && now.monotonic_ns > self.losses.shown_until_ns {
+            self.losses.shown_until_ns = 0;
+            self.ctx.features.ok(feature::NEWS_RING);
+        }
+        self.losses.inventory |= losses.processes > self.losses.processes;
+        self.losses.processes = losses.processes;
+        self.losses.sweep |= losses.ends > self.losses.ends;
+        self.losses.ends = losses.ends;
+    }
+
+    fn publish(&self, sockets: usize) {
+        let kernel = self.kernel.lock();
+        let maps = kernel.fill().into_iter().map(|(map, entries, capacity)| MapFill { map, entries, capacity });
+        self.stats.publish(KernelReport {
+            programs: kernel.program_stats(),
+            maps: maps.collect(),
+            collects: kernel.collects(),
+            totals_passes: self.passes,
+            sockets_in_last_pass: sockets as u64,
+        });
+    }
+}
+
+/// In the order in which things happened: a pass was read before the ring, spilled ends were seen before it and may be
+/// told only after it.
+pub fn decode_batch(raw: &RawBatch) -> (Vec<Event>, Counts, Counts) {
+    let (mut counts, mut malformed) = (Counts::default(), Counts::default());
+    // A row that makes no sense is in no kind: its socket will be seen again.
+    let seen = decode::sockets(&raw.seen).filter_map(Result::ok).map(Event::SocketSeen);
+    let mut events: Vec<Event> = seen.collect();
+    for record in records(&raw.news) {
+        let Some(kind) = decode::kind_of(record) else { continue };
+        counts.add(kind, 1);
+        match decode::news(record) {
+            Ok(event) => events.push(event),
+            Err(_) => malformed.add(kind, 1),
+        }
+    }
+    events.extend(decode::sockets(&raw.spilled_sockets).filter_map(Result::ok).map(Event::SocketSpilled));
+    events.extend(decode::sums(&raw.spilled_sums).filter_map(Result::ok).map(Event::SumSpilled));
+    (events, counts, malformed)
+}
+
+/// Records one behind the other, each as long as its header says.
+fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (header, _) = Header::read_from_prefix(bytes).ok()?;
+        let len = (header.len as usize).max(size_of::<Header>());
+        let (record, rest) = bytes.split_at_checked(len)?;
+        bytes = rest;
+        Some(record)
+    })
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Actor for TracerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        // Acknowledgements, one at a time, and the supervisor's rare words.
+        context.set_mailbox_capacity(16);
+        self.tick(context);
+        context.run_interval(self.settings.drain_interval, Self::tick);
+    }
+
+    /// Also runs while a panic unwinds, so nothing here may fail.
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        if let Some(stopped) = self.stopped.take() {
+            let panicked = std::thread::panicking();
+            tell(&stopped, TracerStopped { panicked });
+        }
+    }
+}
+
+impl Handler<BatchDone> for TracerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: BatchDone, context: &mut Context<Self>) {
+        self.under_way = false;
+        if self.more {
+            self.drain(context);
+        }
+    }
+}
+
+/// A new registry knows nothing: it hears of all open sockets at once.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SetRegistry(pub Recipient<EventBatch>);
+
+impl Handler<SetRegistry> for TracerActor {
+    type Result = ();
+
+    fn handle(&mut self, message: SetRegistry, context: &mut Context<Self>) {
+        self.registry = Some(message.0);
+        self.next_totals_ns = 0;
+        self.under_way = false;
+        self.drain(context);
+    }
+}
+
+#[derive(Debug, Message)]
+#[rtype(result = "Snapshot")]
+pub struct GetSnapshot;
+
+#[derive(Debug, Serialize)]
+pub struct Snapshot {
+    pub batches: u64,
+    pub totals_passes: u64,
+    pub batch_under_way: bool,
+    pub more_in_ring: bool,
+}
+
+impl Handler<GetSnapshot> for TracerActor {
+    type Result = MessageResult<GetSnapshot>;
+
+    fn handle(&mut self, _: GetSnapshot, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(Snapshot {
+            batches: self.batches,
+            totals_passes: self.passes,
+            batch_under_way: self.under_way,
+            more_in_ring: self.more,
+        })
+    }
+}
+
+#[cfg(feature = "test-hooks")]
+impl Handler<crate::supervisor::hooks::Panic> for TracerActor {
+    type Result = ();
+
+    #[expect(clippy::panic, reason = "this is what the hook is for")]
+    fn handle(&mut self, _: crate::supervisor::hooks::Panic, _: &mut Context<Self>) {
+        panic!("on request");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tarsier_common::{ProcessRecord, kind};
+    use zerocopy::IntoBytes;
+
+    fn record(kind: u16) -> ProcessRecord {
+        ProcessRecord {
+            header: Header { time_ns: 1, kind, flags: 0, len: size_of::<ProcessRecord>() as u32 },
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn every_record_is_in_the_books() {
+        let mut raw = RawBatch::default();
+        raw.news.extend_from_slice(record(kind::FORK).as_bytes());
+        // Says it is a connection, and is too short for one.
+        raw.news.extend_from_slice(record(kind::CONNECT).as_bytes());
+        raw.news.extend_from_slice(record(kind::EXIT).as_bytes());
+        let (events, counts, malformed) = decode_batch(&raw);
+        assert!(matches!(events[..], [Event::ProcessStarted(_), Event::ProcessExited(_)]));
+        assert_eq!((counts.get(kind::FORK), counts.get(kind::CONNECT), counts.get(kind::EXIT)), (1, 1, 1));
+        assert_eq!((malformed.total(), malformed.get(kind::CONNECT)), (1, 1));
+    }
+
+    #[test]
+    fn a_lying_length_ends_the_reading() {
+        let mut lying = record(kind::FORK);
+        lying.header.len = 1_000_000;
+        let raw = RawBatch { news: lying.as_bytes().to_vec(), ..RawBatch::default() };
+        assert_eq!(decode_batch(&raw).1.total(), 0);
+        lying.header.len = 0;
+        let raw = RawBatch { news: lying.as_bytes().to_vec(), ..RawBatch::default() };
+        assert_eq!(decode_batch(&raw).1.total(), 1);
+    }
+}
