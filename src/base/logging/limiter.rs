@@ -46,7 +46,7 @@ struct Window {
     message: String,
 }
 
-struct Suppressed {
+pub(super) struct Suppressed {
     message: String,
     count: u64,
 }
@@ -76,20 +76,23 @@ impl<D: Drain<Ok = (), Err = Never>> RateLimit<D> {
         self.say(suppressed);
     }
 
-    /// Says it for periods that have not ended, too.
-    pub(super) fn report_all(&self) {
-        let suppressed = self.windows.lock().take(u64::MAX);
-        self.say(suppressed);
+    /// What was suppressed in all periods, for the last words.
+    pub(super) fn take_all(&self) -> Vec<Suppressed> {
+        self.windows.lock().take(u64::MAX)
     }
 
     fn say(&self, suppressed: Vec<Suppressed>) {
-        for Suppressed { message, count } in suppressed {
-            let kv = b!("repeated" => message, "suppressed" => count);
-            let text = format_args!("messages suppressed");
-            let Ok(()) = self
-                .inner
-                .log(&record!(Level::Warning, "", &text, kv), &OwnedKVList::from(o!()));
+        for suppressed in suppressed {
+            let Ok(()) = suppressed.say_to(&self.inner);
         }
+    }
+}
+
+impl Suppressed {
+    pub(super) fn say_to<D: Drain>(&self, drain: &D) -> Result<D::Ok, D::Err> {
+        let kv = b!("repeated" => &self.message, "suppressed" => self.count);
+        let text = format_args!("messages suppressed");
+        drain.log(&record!(Level::Warning, "", &text, kv), &OwnedKVList::from(o!()))
     }
 }
 
@@ -265,9 +268,12 @@ mod tests {
             refused(&log, pid);
         }
         said.take();
-        drain.report_all();
-        drain.report_all();
+        let last = drain.take_all();
+        for suppressed in &last {
+            suppressed.say_to(&said).unwrap();
+        }
         assert_eq!(said.take(), ["messages suppressed suppressed=1 repeated=refused"]);
+        assert!(drain.take_all().is_empty());
     }
 
     #[test]

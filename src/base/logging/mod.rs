@@ -132,15 +132,11 @@ impl Drop for Guard {
         let limited = Arc::clone(&self.limited);
         let (done, finished) = mpsc::channel::<()>();
         let flusher = thread::Builder::new().name("log-flush".to_owned()).spawn(move || {
-            let say_dropped = || {
-                while !limited.inner().report() {
-                    thread::park_timeout(Duration::from_millis(1));
-                }
-            };
-            // Room first, or the counts of what was suppressed would be dropped themselves.
-            say_dropped();
-            limited.report_all();
-            say_dropped();
+            let queue = limited.inner();
+            for suppressed in limited.take_all() {
+                insist(|| suppressed.say_to(queue.core()).is_ok());
+            }
+            insist(|| queue.report());
             drop(flush);
             drop(done);
         });
@@ -151,6 +147,13 @@ impl Drop for Guard {
     }
 }
 
+/// Until there is room in the queue.
+fn insist(said: impl Fn() -> bool) {
+    while !said() {
+        thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,7 +161,7 @@ mod tests {
     use slog::{debug, error, info, warn};
     use std::{
         io::Write,
-        sync::{Mutex, MutexGuard},
+        sync::{Mutex, MutexGuard, atomic::AtomicBool},
     };
 
     #[derive(Clone, Default)]
@@ -277,13 +280,19 @@ mod tests {
         assert_eq!(lines[3]["suppressed"], 47);
     }
 
-    /// Writes nothing while the test holds the lock.
-    struct Stuck(Arc<Mutex<()>>, Buffer);
+    /// Writes nothing while the test holds the gate.
+    #[derive(Clone, Default)]
+    struct Stuck {
+        gate: Arc<Mutex<()>>,
+        waits: Arc<AtomicBool>,
+        out: Buffer,
+    }
 
     impl Write for Stuck {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            drop::<MutexGuard<'_, ()>>(self.0.lock().unwrap());
-            self.1.write(bytes)
+            self.waits.store(true, Ordering::SeqCst);
+            drop::<MutexGuard<'_, ()>>(self.gate.lock().unwrap());
+            self.out.write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -291,69 +300,71 @@ mod tests {
         }
     }
 
+    impl Stuck {
+        fn sink(&self) -> Sink {
+            Box::new(text::json(self.clone(), clock()))
+        }
+
+        /// One record is on its way out, so that the queue is empty and stays as it is filled.
+        fn wait(&self, log: &Logger) {
+            info!(log, "first");
+            while !self.waits.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+        }
+    }
+
     #[test]
     fn a_full_queue_drops_counts_and_says_so() {
-        let (gate, buffer, clock) = (Arc::new(Mutex::new(())), Buffer::default(), clock());
-        let out = Stuck(Arc::clone(&gate), buffer.clone());
-        let sink = Box::new(text::json(out, Arc::clone(&clock) as Arc<dyn Clock>));
-        let (log, guard) = assemble_patient(sink, Level::Info, clock, Limit::default(), 8);
-        let held = gate.lock().unwrap();
+        let stuck = Stuck::default();
+        let (log, guard) = assemble_patient(stuck.sink(), Level::Info, clock(), Limit::default(), 8);
+        let held = stuck.gate.lock().unwrap();
+        stuck.wait(&log);
         for number in 0..100 {
             info!(log, "busy"; "number" => number);
         }
-        let dropped = guard.dropped.load(Ordering::Relaxed);
-        // Eight are queued, and the writing thread may hold a ninth.
-        assert!((91..=92).contains(&dropped), "{dropped}");
+        assert_eq!(guard.dropped.load(Ordering::Relaxed), 92);
         drop(held);
-        let all_written = 100 - dropped as usize;
-        while buffer.text().lines().count() < all_written {
+        while stuck.out.text().lines().count() < 9 {
             thread::yield_now();
         }
         info!(log, "calm");
         drop(guard);
-        let lines = buffer.lines();
-        assert_eq!(lines.len(), all_written + 2);
-        assert_eq!(lines[all_written]["msg"], "log records dropped");
-        assert_eq!(lines[all_written]["dropped"], dropped);
-        assert_eq!(lines[all_written + 1]["msg"], "calm");
+        let lines = stuck.out.lines();
+        assert_eq!(lines.len(), 11);
+        assert_eq!(lines[9]["msg"], "log records dropped");
+        assert_eq!(lines[9]["dropped"], 92);
+        assert_eq!(lines[10]["msg"], "calm");
     }
 
     #[test]
-    fn what_was_dropped_is_said_even_at_the_end() {
-        let (gate, buffer, clock) = (Arc::new(Mutex::new(())), Buffer::default(), clock());
-        let out = Stuck(Arc::clone(&gate), buffer.clone());
-        let sink = Box::new(text::json(out, Arc::clone(&clock) as Arc<dyn Clock>));
+    fn what_was_cut_is_said_even_if_the_end_finds_the_queue_full() {
+        let stuck = Stuck::default();
         let limit = Limit {
             burst: 0,
             period: Duration::from_secs(10),
         };
-        let (log, guard) = assemble_patient(sink, Level::Info, clock, limit, 8);
-        let held = gate.lock().unwrap();
+        let (log, guard) = assemble_patient(stuck.sink(), Level::Info, clock(), limit, 8);
+        let held = stuck.gate.lock().unwrap();
+        stuck.wait(&log);
         for number in 0..100 {
             info!(log, "busy"; "number" => number);
             warn!(log, "unheard");
         }
-        let dropped = guard.dropped.load(Ordering::Relaxed);
         drop(held);
         drop(guard);
-        let lines = buffer.lines();
-        assert_eq!(lines.len() as u64, 100 - dropped + 2);
-        let [.., first, last] = &lines[..] else {
-            panic!("{lines:?}")
-        };
-        assert_eq!(first["dropped"], dropped);
-        assert_eq!(last["suppressed"], 100);
+        let lines = stuck.out.lines();
+        assert_eq!(lines.len(), 11);
+        assert_eq!(lines[9]["suppressed"], 100);
+        assert_eq!(lines[10]["dropped"], 92);
     }
 
     #[test]
     fn an_output_that_never_takes_anything_does_not_hold_up_the_end() {
-        let (gate, clock) = (Arc::new(Mutex::new(())), clock());
-        let sink = Box::new(text::json(
-            Stuck(Arc::clone(&gate), Buffer::default()),
-            Arc::clone(&clock) as Arc<dyn Clock>,
-        ));
-        let (log, guard) = assemble(sink, Level::Info, clock, Limit::default(), 1);
-        let held = gate.lock().unwrap();
+        let stuck = Stuck::default();
+        let (log, guard) = assemble(stuck.sink(), Level::Info, clock(), Limit::default(), 1);
+        let held = stuck.gate.lock().unwrap();
+        stuck.wait(&log);
         for _ in 0..10 {
             info!(log, "busy");
         }

@@ -28,6 +28,11 @@ impl Queue {
         (Self { core, dropped, unsaid }, guard)
     }
 
+    /// For who would rather try again than be dropped and counted.
+    pub(super) fn core(&self) -> &AsyncCore {
+        &self.core
+    }
+
     /// Says what was dropped; false if there was no room to.
     pub(super) fn report(&self) -> bool {
         let unsaid = self.unsaid.swap(0, Ordering::Relaxed);
