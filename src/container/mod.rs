@@ -5,3 +5,6 @@ pub mod destination;
 pub mod listens;
 pub mod samples;
 pub mod state;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! The table at the top of `state.rs`, row by row.
+use super::{samples::Samples, state::*};
+use crate::{
+    base::{
+        ids::{CgroupId, ContainerId, NetnsId, ProcKey, SocketId},
+        now::Now,
+    },
+    decode::{Owner, SocketEvent, SumEvent},
+};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+const LIMITS: Limits = Limits { destinations: 3, listens: 8, connections: 100 };
+const HOST: NetnsId = NetnsId(1);
+
+fn now(seconds: u64) -> Now {
+    let ns = seconds * 1_000_000_000;
+    Now { monotonic_ns: ns, boottime_ns: ns, wall_ns: ns }
+}
+
+fn event(cookie: u64, remote: &str) -> SocketEvent {
+    SocketEvent {
+        time_ns: 1_000,
+        socket: SocketId { cookie, generation: 1 },
+        owner: Owner {
+            process: ProcKey { tgid: 10, start_ns: 5 },
+            cgroup: CgroupId(3),
+            comm: *b"client\0\0\0\0\0\0\0\0\0\0",
+        },
+        netns: HOST,
+        local: "192.0.2.1:40000".parse().unwrap(),
+        remote: remote.parse().unwrap(),
+        connect_ns: Some(7),
+        sent_bytes: 0,
+        received_bytes: 0,
+        errno: 0,
+        listening: false,
+        announced: true,
+    }
+}
+
+fn bytes(mut event: SocketEvent, sent: u64, received: u64) -> SocketEvent {
+    (event.sent_bytes, event.received_bytes) = (sent, received);
+    event
+}
+
+fn refused_by_ring(mut event: SocketEvent) -> SocketEvent {
+    event.announced = false;
+    event
+}
+
+fn after(events: impl IntoIterator<Item = ContainerEvent>) -> ContainerState {
+    let mut state = ContainerState::new(LIMITS);
+    events.into_iter().for_each(|event| state.apply(event, now(1)));
+    state
+}
+
+fn samples(state: &ContainerState) -> Samples {
+    state.samples(&ContainerId::from("/a"), now(2), Duration::ZERO, HOST)
+}
+
+/// Connects, active, nanoseconds, sent, received: of the only destination.
+fn sums(state: &ContainerState) -> (u64, i64, u64, u64, u64) {
+    match &samples(state).destinations[..] {
+        [] => (0, 0, 0, 0, 0),
+        [one] => (one.connects, one.active, one.connect_ns, one.sent_bytes, one.received_bytes),
+        more => panic!("{more:?}"),
+    }
+}
+
+use ContainerEvent::{Closed, Failed, ListenClosed, ListenOpened, Opened, ProcessJoined, ProcessLeft, Seen, Sweep};
+
+const A: &str = "192.0.2.9:80";
+
+#[test]
+fn a_connection_is_counted_once_whoever_tells_first() {
+    let opened = || Opened(event(1, A));
+    let seen = |sent| Seen(bytes(event(1, A), sent, 1));
+    let closed = || Closed(bytes(event(1, A), 30, 3));
+    assert_eq!(sums(&after([opened()])), (1, 1, 7, 0, 0));
+    assert_eq!(sums(&after([opened(), closed()])), (1, 0, 7, 30, 3));
+    assert_eq!(sums(&after([opened(), seen(10), seen(20), closed()])), (1, 0, 7, 30, 3));
+    // A pass is read before the ring, where the news of its beginning still was.
+    assert_eq!(sums(&after([seen(10), opened(), closed()])), (1, 0, 7, 30, 3));
+    assert_eq!(sums(&after([opened(), opened()])), (1, 1, 7, 0, 0));
+}
+
+#[test]
+fn what_the_ring_refused_is_made_up_for() {
+    let seen = |sent| Seen(refused_by_ring(bytes(event(1, A), sent, 1)));
+    let closed = || Closed(refused_by_ring(bytes(event(1, A), 30, 3)));
+    assert_eq!(sums(&after([seen(10)])), (1, 1, 7, 10, 1));
+    assert_eq!(sums(&after([seen(10), seen(20), closed()])), (1, 0, 7, 30, 3));
+    assert_eq!(sums(&after([closed()])), (1, 0, 7, 30, 3));
+    let sum = SumEvent {
+        cgroup: CgroupId(3),
+        process: None,
+        netns: HOST,
+        remote: A.parse().unwrap(),
+        comm: [0; 16],
+        connects: 5,
+        failures: 2,
+        connect_ns: 50,
+        sent_bytes: 500,
+        received_bytes: 60,
+    };
+    let state = after([closed(), ContainerEvent::SumSpilled(sum)]);
+    assert_eq!(sums(&state), (6, 0, 57, 530, 63));
+    assert_eq!(samples(&state).destinations[0].failures, 2);
+}
+
+#[test]
+fn a_successor_adopts_what_is_open_and_counts_from_there() {
+    let seen = |sent| Seen(bytes(event(1, A), sent, 0));
+    assert_eq!(sums(&after([seen(10)])), (0, 1, 0, 0, 0));
+    assert_eq!(sums(&after([seen(10), seen(15)])), (0, 1, 0, 5, 0));
+    assert_eq!(sums(&after([seen(10), Closed(bytes(event(1, A), 18, 0))])), (0, 0, 0, 8, 0));
+    // Counted by its predecessor, which died after the last pass.
+    assert_eq!(sums(&after([Closed(bytes(event(1, A), 18, 0))])), (0, 0, 0, 0, 0));
+}
+
+#[test]
+fn a_skipped_measurement_adds_no_time_until_it_comes() {
+    let unmeasured = || {
+        let mut event = refused_by_ring(event(1, A));
+        event.connect_ns = None;
+        event
+    };
+    assert_eq!(sums(&after([Seen(unmeasured())])), (1, 1, 0, 0, 0));
+    assert_eq!(sums(&after([Seen(unmeasured()), Opened(event(1, A))])), (1, 1, 7, 0, 0));
+}
+
+#[test]
+fn failures_count_by_destination_and_error() {
+    let failed = |errno| {
+        let mut event = event(1, A);
+        event.errno = errno;
+        Failed(event)
+    };
+    let state = after([failed(111), failed(111), failed(110)]);
+    let destination = &samples(&state).destinations[0];
+    assert_eq!(destination.failures, 3);
+    assert_eq!(destination.failures_by_errno.clone().into_iter().collect::<Vec<_>>(), [(110, 1), (111, 2)]);
+    assert!(!destination.has_connected);
+}
+
+#[test]
+fn destinations_beyond_the_limit_are_one() {
+    let to = |i: u64| Opened(event(i, &format!("192.0.2.{i}:80")));
+    let state = after((1..=10).map(to));
+    let destinations = samples(&state).destinations;
+    assert_eq!(destinations.len(), 4);
+    let other = destinations.iter().find(|destination| destination.remote.is_none()).unwrap();
+    assert_eq!((other.connects, other.active), (7, 7));
+    let state = after((1..=10).map(to).chain((1..=10).map(|i| Closed(event(i, &format!("192.0.2.{i}:80"))))));
+    assert!(samples(&state).destinations.iter().all(|destination| destination.active == 0));
+}
+
+#[test]
+fn a_sweep_ends_what_no_pass_has_seen() {
+    let mut late = event(2, A);
+    late.time_ns = 5_000;
+    let state = after([Opened(event(1, A)), Opened(event(2, A)), Seen(late), Sweep { before_ns: 4_000 }]);
+    assert_eq!(sums(&state).1, 1);
+}
+
+#[test]
+fn absorbing_adds_up_and_keeps_what_is_open() {
+    let mut one = after([Opened(event(1, A)), ProcessJoined { start_ns: 500 }]);
+    let two = after([
+        Opened(event(2, A)),
+        Opened(event(3, A)),
+        Closed(bytes(event(3, A), 9, 9)),
+        ProcessJoined { start_ns: 300 },
+    ]);
+    one.absorb(two);
+    assert_eq!(sums(&one), (3, 2, 21, 9, 9));
+    assert_eq!((one.processes, one.since_ns), (2, Some(300)));
+    one.apply(Closed(bytes(event(2, A), 5, 0)), now(2));
+    assert_eq!(sums(&one), (3, 1, 21, 14, 9));
+}
+
+#[test]
+fn age_runs_from_the_first_process_to_the_last_ones_end() {
+    let mut state = ContainerState::new(LIMITS);
+    state.apply(ProcessJoined { start_ns: now(10).boottime_ns }, now(11));
+    let min = Duration::from_secs(30);
+    assert!(!state.is_exposed(now(39), min));
+    assert!(state.is_exposed(now(40), min));
+    state.apply(ProcessLeft, now(20));
+    assert!(!state.is_exposed(now(400), min), "it lived for ten seconds");
+    assert!(state.is_exposed(now(20), Duration::ZERO));
+}
+
+fn listen(cookie: u64, local: &str, netns: NetnsId) -> SocketEvent {
+    let mut event = event(cookie, "0.0.0.0:0");
+    event.local = local.parse().unwrap();
+    event.netns = netns;
+    event.listening = true;
+    event
+}
+
+fn rows(state: &ContainerState) -> Vec<(String, bool)> {
+    samples(state).listens.into_iter().map(|listen| (listen.0.to_string(), listen.1)).collect()
+}
+
+#[test]
+fn a_listen_on_all_addresses_is_one_on_each() {
+    let ips: Arc<[std::net::IpAddr]> =
+        ["127.0.0.1", "192.0.2.1", "::1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
+    let state = after([
+        ListenOpened(listen(1, "0.0.0.0:80", HOST)),
+        ContainerEvent::Addresses { netns: HOST, ips: Arc::clone(&ips) },
+    ]);
+    assert_eq!(rows(&state), [("127.0.0.1:80".into(), true), ("192.0.2.1:80".into(), true)]);
+    let other = NetnsId(2);
+    let state = after([
+        ListenOpened(listen(1, "[::]:80", other)),
+        ContainerEvent::Addresses { netns: other, ips },
+        ListenOpened(listen(2, "127.0.0.1:90", other)),
+    ]);
+    // Loopback of another namespace means nothing to a reader.
+    assert_eq!(rows(&state), [("192.0.2.1:80".into(), true), ("[2001:db8::1]:80".into(), true)]);
+}
+
+#[test]
+fn a_listen_is_open_while_any_of_its_sockets_is() {
+    let on = |cookie| listen(cookie, "192.0.2.1:80", HOST);
+    let mut state = after([ListenOpened(on(1)), ListenOpened(on(2)), ListenClosed(on(1))]);
+    assert_eq!(rows(&state), [("192.0.2.1:80".into(), true)]);
+    state.apply(ListenClosed(on(2)), now(1));
+    assert_eq!(rows(&state), [("192.0.2.1:80".into(), false)]);
+    state.collect_garbage(now(3600), Duration::from_secs(600));
+    assert!(rows(&state).is_empty());
+    // A port that was not bound is known later: the pass shows it.
+    let state = after([ListenOpened(listen(1, "0.0.0.0:0", HOST)), Seen(listen(1, "192.0.2.1:8080", HOST))]);
+    assert_eq!(rows(&state), [("192.0.2.1:8080".into(), true)]);
+}
+
+#[test]
+fn quiet_destinations_are_forgotten_and_open_ones_kept() {
+    let mut state = after([Opened(event(1, A)), Opened(event(2, "192.0.2.8:80")), Closed(event(2, "192.0.2.8:80"))]);
+    state.collect_garbage(now(3600), Duration::from_secs(600));
+    let left: Vec<SocketAddr> = samples(&state).destinations.iter().filter_map(|left| left.remote).collect();
+    assert_eq!(left, [A.parse().unwrap()]);
+}
