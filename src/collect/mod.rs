@@ -4,6 +4,7 @@ mod files;
 pub mod addresses;
 pub mod cgroups;
 pub mod host;
+pub mod node;
 pub mod processes;
 pub mod worker;
 

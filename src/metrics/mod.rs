@@ -1,1 +1,3 @@
+//! (6) From samples to what a scraper reads.
+pub mod families;
 pub mod names;
