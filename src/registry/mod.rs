@@ -4,3 +4,6 @@ pub mod effects;
 pub mod identity;
 mod slots;
 pub mod state;
+
+#[cfg(test)]
+mod tests;

@@ -334,9 +334,8 @@ impl RegistryState {
         let start_ns = process.key.start_ns;
         let to = match target {
             Target::Slot(slot) => Some(slot),
-            // It stays where it is until somebody says otherwise.
-            Target::Unnamed => return,
-            Target::Nowhere(_) => None,
+            // Nowhere until somebody says where: what it does meanwhile is not its old container's.
+            Target::Unnamed | Target::Nowhere(_) => None,
         };
         let from = std::mem::replace(&mut process.slot, to);
         if from == to {

@@ -196,7 +196,7 @@ impl Handler<SpawnContainer> for Supervisor {
         match self.waits.remove(&message.id) {
             None => self.start_container(message.slot, message.id, context),
             Some(wait) => {
-                context.run_later(wait, |actor, context| actor.start_container(message.slot, message.id, context));
+                context.run_later(wait, move |actor, context| actor.start_container(message.slot, message.id, context));
             }
         }
     }

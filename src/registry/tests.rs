@@ -1,0 +1,504 @@
+use super::{
+    effects::{Answer, Ask, Effects},
+    state::*,
+};
+use crate::{
+    base::{
+        ids::{CgroupId, NetnsId, ProcKey, SocketId},
+        ledger::Reason,
+        now::Now,
+    },
+    config::Standalone,
+    container::{destination::Filter, state::Limits},
+    decode::{CgroupEvent, Comm, Event, Owner, ProcessEvent, SocketEvent, SumEvent},
+};
+use proptest::prelude::*;
+use std::{collections::BTreeMap, time::Duration};
+use tarsier_common::kind;
+
+const ROOT: CgroupId = CgroupId(1);
+const HOST: NetnsId = NetnsId(40);
+const TICK: u64 = 10_000_000;
+
+fn settings(standalone: Standalone) -> Settings {
+    Settings {
+        standalone,
+        cgroup_root: "/".into(),
+        filter: Filter::default(),
+        limits: Limits { destinations: 100, listens: 100, connections: 1000 },
+        min_age: Duration::ZERO,
+        keep: Duration::from_secs(600),
+        max_containers: 100,
+        max_pending: 3,
+        max_processes: 100,
+        max_sockets: 100,
+        actors: false,
+        first_slot: 0,
+    }
+}
+
+fn node() -> Node {
+    Node {
+        host_netns: HOST,
+        root_cgroup: ROOT,
+        cgroup_base: "/".into(),
+        legacy_hierarchies: true,
+        own_tgid: 999,
+    }
+}
+
+fn registry() -> RegistryState {
+    RegistryState::new(settings(Standalone::ByName), node())
+}
+
+fn now(seconds: u64) -> Now {
+    let ns = seconds * 1_000_000_000;
+    Now { monotonic_ns: ns, boottime_ns: ns, wall_ns: ns }
+}
+
+fn comm(name: &str) -> Comm {
+    let mut comm = Comm::default();
+    comm[..name.len()].copy_from_slice(name.as_bytes());
+    comm
+}
+
+fn owner(tgid: u32, cgroup: CgroupId, name: &str) -> Owner {
+    Owner {
+        process: ProcKey { tgid, start_ns: u64::from(tgid) * TICK },
+        cgroup,
+        comm: comm(name),
+    }
+}
+
+fn process(owner: Owner, parent_tgid: u32) -> ProcessEvent {
+    ProcessEvent {
+        time_ns: 0,
+        owner,
+        parent_tgid,
+        exit_code: 0,
+        kernel_thread: false,
+        legacy_hierarchy: false,
+    }
+}
+
+fn started(owner: Owner, parent: u32) -> Event {
+    Event::ProcessStarted(process(owner, parent))
+}
+
+fn exec(owner: Owner) -> Event {
+    Event::ProcessExec(process(owner, 0))
+}
+
+fn exited(owner: Owner) -> Event {
+    Event::ProcessExited(process(owner, 0))
+}
+
+fn socket(cookie: u64, owner: Owner) -> SocketEvent {
+    SocketEvent {
+        time_ns: 1,
+        socket: SocketId { cookie, generation: 1 },
+        owner,
+        netns: HOST,
+        local: "192.0.2.1:40000".parse().unwrap(),
+        remote: "192.0.2.9:80".parse().unwrap(),
+        connect_ns: Some(1),
+        sent_bytes: 0,
+        received_bytes: 0,
+        errno: 0,
+        listening: false,
+        announced: true,
+    }
+}
+
+fn found(tgid: u32, name: &str, path: &str) -> ProcessFound {
+    ProcessFound {
+        process: ProcKey { tgid, start_ns: u64::from(tgid) * TICK },
+        comm: comm(name),
+        kernel_thread: false,
+        path: path.into(),
+    }
+}
+
+fn inventory(processes: impl IntoIterator<Item = ProcessFound>) -> Inventory {
+    Inventory {
+        taken_boottime_ns: u64::MAX,
+        processes: processes.into_iter().collect(),
+        complete: true,
+    }
+}
+
+/// Container, processes, connects, active.
+fn shown(registry: &mut RegistryState) -> Vec<(String, u32, u64, i64)> {
+    let samples = registry.samples(now(100));
+    let row = |sample: &crate::container::samples::Samples| {
+        let connects = sample.destinations.iter().map(|destination| destination.connects).sum();
+        let active = sample.destinations.iter().map(|destination| destination.active).sum();
+        (sample.id.to_string(), sample.processes, connects, active)
+    };
+    let mut rows: Vec<_> = samples.iter().map(row).collect();
+    rows.sort();
+    rows
+}
+
+fn row(id: &str, processes: u32, connects: u64, active: i64) -> (String, u32, u64, i64) {
+    (id.to_owned(), processes, connects, active)
+}
+
+#[test]
+fn a_child_is_where_its_parent_is_and_goes_by_its_own_name() {
+    let mut registry = registry();
+    registry.inventory(&inventory([found(1, "init", "/"), found(2, "nginx", "/system.slice/nginx.service")]), now(1));
+    let child = |tgid| owner(tgid, ROOT, "sh");
+    registry.apply([started(child(3), 1), started(child(4), 2)], now(1));
+    assert_eq!(
+        shown(&mut registry),
+        [row("/standalone/init", 1, 0, 0), row("/standalone/sh", 1, 0, 0), row("/system.slice/nginx.service", 2, 0, 0)]
+    );
+    registry.apply([exec(owner(3, ROOT, "curl")), Event::ConnectionOpened(socket(1, owner(3, ROOT, "curl")))], now(1));
+    assert_eq!(
+        shown(&mut registry),
+        [row("/standalone/curl", 1, 1, 1), row("/standalone/init", 1, 0, 0), row("/system.slice/nginx.service", 2, 0, 0)]
+    );
+}
+
+#[test]
+fn the_end_of_a_connection_finds_its_container_after_the_process_is_gone() {
+    let mut registry = registry();
+    registry.inventory(&inventory([found(3, "curl", "/")]), now(1));
+    let curl = owner(3, ROOT, "curl");
+    registry.apply([Event::ConnectionOpened(socket(1, curl)), exited(curl)], now(1));
+    registry.tick(now(60));
+    registry.apply([Event::ConnectionClosed(socket(1, curl))], now(60));
+    assert_eq!(shown(&mut registry), [row("/standalone/curl", 0, 1, 0)]);
+}
+
+#[test]
+fn a_process_that_did_nothing_leaves_nothing() {
+    let mut registry = registry();
+    registry.inventory(&inventory([found(1, "init", "/")]), now(1));
+    registry.apply([started(owner(3, ROOT, "true"), 1), exited(owner(3, ROOT, "true"))], now(1));
+    assert_eq!(shown(&mut registry), [row("/standalone/init", 1, 0, 0)]);
+    registry.tick(now(60));
+    assert!(registry.tables().iter().all(|(_, entries, _, _)| *entries <= 1), "{:?}", registry.tables());
+}
+
+#[test]
+fn an_unnamed_cgroup_is_asked_for_once_and_its_events_are_kept() {
+    let mut registry = registry();
+    let in_service = |tgid| owner(tgid, CgroupId(7), "app");
+    let effects = registry.apply(
+        [
+            started(in_service(3), 1),
+            started(in_service(4), 1),
+            Event::ConnectionOpened(socket(1, in_service(3))),
+            Event::ConnectionOpened(socket(2, in_service(4))),
+        ],
+        now(1),
+    );
+    assert_eq!(effects.asks, [Ask::Cgroup { cgroup: CgroupId(7), tgid: 3 }]);
+    assert_eq!(effects.outcome.delivered.get(kind::CONNECT), 2);
+    assert!(shown(&mut registry).is_empty(), "nothing is shown before it has a name");
+    let path = Some("/system.slice/app.service".into());
+    registry.answer(Answer::Cgroup { cgroup: CgroupId(7), path }, now(2));
+    assert_eq!(shown(&mut registry), [row("/system.slice/app.service", 2, 2, 2)]);
+    let effects = registry.apply(
+        [Event::ConnectionClosed(socket(1, in_service(3))), started(in_service(5), 4)],
+        now(2),
+    );
+    assert!(effects.asks.is_empty());
+    assert_eq!(shown(&mut registry), [row("/system.slice/app.service", 3, 2, 1)]);
+}
+
+#[test]
+fn a_cgroup_that_nobody_can_name_leaves_its_processes_to_themselves() {
+    let mut registry = registry();
+    let app = owner(3, CgroupId(7), "app");
+    registry.apply([started(app, 1), Event::ConnectionOpened(socket(1, app))], now(1));
+    registry.answer(Answer::Cgroup { cgroup: CgroupId(7), path: None }, now(2));
+    assert_eq!(shown(&mut registry), [row("/standalone/app", 1, 1, 1)]);
+    // No verdict on the cgroup: the next process asks again.
+    let effects = registry.apply([started(owner(4, CgroupId(7), "app"), 1)], now(3));
+    assert_eq!(effects.asks, [Ask::Cgroup { cgroup: CgroupId(7), tgid: 4 }]);
+}
+
+#[test]
+fn a_name_that_does_not_come_is_not_waited_for() {
+    let mut registry = registry();
+    let app = owner(3, CgroupId(7), "app");
+    registry.apply([started(app, 1), Event::ConnectionOpened(socket(1, app))], now(1));
+    registry.tick(now(4));
+    assert!(shown(&mut registry).is_empty());
+    registry.tick(now(7));
+    assert_eq!(shown(&mut registry)[0].0, "/standalone/app");
+}
+
+#[test]
+fn pending_state_is_bounded() {
+    let mut registry = registry();
+    let opened = |i: u32| Event::ConnectionOpened(socket(u64::from(i), owner(i, CgroupId(7), "app")));
+    let effects = registry.apply((1..=5).map(opened), now(1));
+    assert_eq!(effects.outcome.delivered.get(kind::CONNECT), 3);
+    assert_eq!(effects.outcome.dropped, [(kind::CONNECT, Reason::PendingFull); 2]);
+}
+
+#[test]
+fn a_move_takes_the_process_along() {
+    let mut registry = registry();
+    registry.inventory(&inventory([found(3, "app", "/system.slice/a.service")]), now(1));
+    // Into a cgroup of the unified hierarchy, with the kernel's word at the event itself.
+    let moved = owner(3, CgroupId(8), "app");
+    let effects = registry.apply([Event::ConnectionOpened(socket(1, moved))], now(1));
+    assert_eq!(effects.asks, [] as [Ask; 0], "a path that /proc has just shown stands for the cgroup it was seen in");
+    let again = owner(3, CgroupId(9), "app");
+    let effects = registry.apply([Event::CgroupMoved(process(again, 0))], now(1));
+    assert_eq!(effects.asks, [Ask::Cgroup { cgroup: CgroupId(9), tgid: 3 }]);
+    let path = Some("/system.slice/b.service".into());
+    registry.answer(Answer::Cgroup { cgroup: CgroupId(9), path }, now(1));
+    assert_eq!(
+        shown(&mut registry),
+        [row("/system.slice/a.service", 0, 1, 1), row("/system.slice/b.service", 1, 0, 0)]
+    );
+}
+
+#[test]
+fn a_move_in_a_v1_hierarchy_is_looked_up() {
+    let mut registry = registry();
+    registry.inventory(&inventory([found(3, "app", "/")]), now(1));
+    let mut event = process(owner(3, ROOT, "app"), 0);
+    event.legacy_hierarchy = true;
+    let effects = registry.apply([Event::CgroupMoved(event)], now(1));
+    let key = owner(3, ROOT, "app").process;
+    assert_eq!(effects.asks, [Ask::Process { process: key }]);
+    // What it does meanwhile waits with it.
+    registry.apply([Event::ConnectionOpened(socket(1, owner(3, ROOT, "app")))], now(1));
+    registry.answer(Answer::Process { process: key, path: Some("/system.slice/a.service".into()) }, now(1));
+    let rows = shown(&mut registry);
+    assert!(rows.contains(&row("/system.slice/a.service", 1, 1, 1)), "{rows:?}");
+}
+
+#[test]
+fn a_reused_pid_is_another_process() {
+    let mut registry = registry();
+    registry.inventory(&inventory([found(3, "old", "/")]), now(1));
+    let new = Owner { process: ProcKey { tgid: 3, start_ns: 77 * TICK }, ..owner(3, ROOT, "new") };
+    registry.apply([started(new, 0)], now(2));
+    registry.answer(Answer::Process { process: new.process, path: Some("/".into()) }, now(2));
+    assert_eq!(shown(&mut registry), [row("/standalone/new", 1, 0, 0)]);
+    // The late end of the old one does not end the new one.
+    registry.apply([exited(owner(3, ROOT, "old"))], now(2));
+    assert_eq!(shown(&mut registry), [row("/standalone/new", 1, 0, 0)]);
+    // Nor does an inventory that was taken before.
+    registry.inventory(&Inventory { taken_boottime_ns: 5 * TICK, ..inventory([found(3, "old", "/")]) }, now(2));
+    assert_eq!(shown(&mut registry), [row("/standalone/new", 1, 0, 0)]);
+}
+
+#[test]
+fn an_inventory_brings_what_was_missed_and_ends_what_is_gone() {
+    let mut registry = registry();
+    registry.inventory(&inventory([found(3, "a", "/"), found(4, "b", "/")]), now(1));
+    registry.inventory(&inventory([found(4, "b", "/"), found(5, "c", "/")]), now(2));
+    assert_eq!(shown(&mut registry), [row("/standalone/b", 1, 0, 0), row("/standalone/c", 1, 0, 0)]);
+    // One that could not see everything proves nothing.
+    registry.inventory(&Inventory { complete: false, ..inventory([]) }, now(3));
+    assert_eq!(shown(&mut registry).len(), 2);
+}
+
+#[test]
+fn bare_processes_as_configured() {
+    let apps = [found(3, "a", "/"), found(4, "a", "/")];
+    let mut by_pid = RegistryState::new(settings(Standalone::PerProcess), node());
+    by_pid.inventory(&inventory(apps.clone()), now(1));
+    assert_eq!(shown(&mut by_pid), [row("/standalone/a/3", 1, 0, 0), row("/standalone/a/4", 1, 0, 0)]);
+    let mut off = RegistryState::new(settings(Standalone::Off), node());
+    off.inventory(&inventory(apps), now(1));
+    let effects = off.apply([Event::ConnectionOpened(socket(1, owner(3, ROOT, "a")))], now(1));
+    assert_eq!(effects.outcome.dropped, [(kind::CONNECT, Reason::StandaloneOff)]);
+    assert!(shown(&mut off).is_empty());
+}
+
+#[test]
+fn what_is_left_out_has_a_reason() {
+    let mut registry = registry();
+    registry.inventory(&inventory([found(3, "a", "/")]), now(1));
+    let a = owner(3, ROOT, "a");
+    let to = |remote: &str, netns| {
+        let mut event = socket(1, a);
+        (event.remote, event.netns) = (remote.parse().unwrap(), netns);
+        Event::ConnectionOpened(event)
+    };
+    let mut thread = process(owner(5, ROOT, "kworker"), 2);
+    thread.kernel_thread = true;
+    let effects = registry.apply(
+        [
+            to("192.0.2.9:40000", HOST),
+            to("127.0.0.1:80", NetnsId(2)),
+            to("169.254.1.1:80", HOST),
+            Event::ProcessStarted(thread),
+            Event::ConnectionOpened(socket(2, owner(999, ROOT, "tarsier"))),
+        ],
+        now(1),
+    );
+    let reasons: Vec<Reason> = effects.outcome.dropped.iter().map(|(_, reason)| *reason).collect();
+    use Reason::{EphemeralPort, KernelThread, LinkLocal, LoopbackInContainer, Own};
+    assert_eq!(reasons, [EphemeralPort, LoopbackInContainer, LinkLocal, KernelThread, Own]);
+}
+
+#[test]
+fn an_actor_gets_what_was_gathered_and_its_successor_the_processes() {
+    let mut registry = RegistryState::new(Settings { actors: true, ..settings(Standalone::ByName) }, node());
+    registry.inventory(&inventory([found(3, "a", "/")]), now(1));
+    let a = owner(3, ROOT, "a");
+    let effects = registry.apply([Event::ConnectionOpened(socket(1, a))], now(1));
+    let [(slot, id)] = &effects.spawns[..] else { panic!("{effects:?}") };
+    assert_eq!(id.as_str(), "/standalone/a");
+    // Until the actor is there, all is kept here.
+    let effects = registry.apply([Event::ConnectionClosed(socket(1, a))], now(1));
+    assert!(effects.shares.is_empty() && effects.outcome.delivered.get(kind::CLOSE) == 1);
+    let (wanted, effects) = registry.container_runs(*slot);
+    assert!(wanted && effects.absorbs.len() == 1);
+    let effects = registry.apply([Event::ConnectionOpened(socket(2, a))], now(1));
+    assert_eq!((effects.shares[slot].events.len(), effects.shares[slot].counts.get(kind::CONNECT)), (1, 1));
+    assert_eq!(effects.outcome.delivered.get(kind::CONNECT), 0, "the container says when it has it");
+    let effects = registry.container_lost(*slot, now(2));
+    assert_eq!(effects.spawns.len(), 1);
+    assert_eq!(shown(&mut registry), [row("/standalone/a", 1, 0, 0)]);
+}
+
+#[test]
+fn the_dead_are_reaped_one_period_after_their_last_process() {
+    let mut registry = RegistryState::new(Settings { actors: true, ..settings(Standalone::ByName) }, node());
+    registry.inventory(&inventory([found(3, "a", "/")]), now(1));
+    let a = owner(3, ROOT, "a");
+    let effects = registry.apply([Event::ConnectionOpened(socket(1, a)), exited(a)], now(10));
+    let slot = effects.spawns[0].0;
+    registry.container_runs(slot);
+    assert!(registry.collect_garbage(now(2000)).reaps.is_empty(), "its connection is still open");
+    registry.apply([Event::ConnectionClosed(socket(1, a))], now(2000));
+    assert_eq!(registry.collect_garbage(now(2000)).reaps.len(), 1);
+    assert!(!registry.container_runs(slot).0);
+}
+
+#[test]
+fn sums_go_to_the_cgroup_they_name() {
+    let mut registry = registry();
+    registry.answer(
+        Answer::Cgroup { cgroup: CgroupId(7), path: Some("/system.slice/app.service".into()) },
+        now(1),
+    );
+    let sum = SumEvent {
+        cgroup: CgroupId(7),
+        process: None,
+        netns: HOST,
+        remote: "192.0.2.9:80".parse().unwrap(),
+        comm: comm("app"),
+        connects: 10,
+        failures: 1,
+        connect_ns: 5,
+        sent_bytes: 6,
+        received_bytes: 7,
+    };
+    let bare = SumEvent { cgroup: ROOT, process: Some(ProcKey { tgid: 3, start_ns: 3 * TICK }), ..sum };
+    registry.inventory(&inventory([found(3, "a", "/")]), now(1));
+    registry.apply([Event::SumSpilled(sum), Event::SumSpilled(bare)], now(1));
+    assert_eq!(shown(&mut registry), [row("/standalone/a", 1, 10, 0), row("/system.slice/app.service", 0, 10, 0)]);
+}
+
+// Any order of anything
+
+#[derive(Clone, Debug)]
+enum Step {
+    Event(Event),
+    AnswerCgroup(u64, bool),
+    AnswerProcess(u32, bool),
+    Inventory(Vec<u32>),
+    Tick,
+    Garbage,
+}
+
+fn any_owner() -> impl Strategy<Value = Owner> {
+    (1u32..8, 1u64..5).prop_map(|(tgid, cgroup)| owner(tgid, CgroupId(cgroup), "app"))
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    (0u8..11, any_owner(), 1u64..12, 1u32..8, any::<bool>()).prop_map(|(what, owner, cookie, parent, flag)| {
+        let socket = |listening| SocketEvent { listening, announced: flag, ..socket(cookie, owner) };
+        let process = ProcessEvent { legacy_hierarchy: flag, ..process(owner, parent) };
+        let cgroup = CgroupEvent { cgroup: owner.cgroup, path: flag.then(|| "/system.slice/x.service".to_owned()) };
+        match what {
+            0 => Event::ProcessStarted(process),
+            1 => Event::ProcessExec(process),
+            2 => Event::ProcessExited(process),
+            3 => Event::CgroupMoved(process),
+            4 => Event::CgroupMade(cgroup),
+            5 => Event::ConnectionOpened(socket(false)),
+            6 => Event::ConnectionClosed(socket(false)),
+            7 => Event::ConnectionFailed(socket(false)),
+            8 => Event::ListenOpened(socket(true)),
+            9 => Event::ListenClosed(socket(true)),
+            _ => Event::SocketSeen(socket(flag)),
+        }
+    })
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => any_event().prop_map(Step::Event),
+        2 => (2u64..5, any::<bool>()).prop_map(|(cgroup, known)| Step::AnswerCgroup(cgroup, known)),
+        2 => (1u32..8, any::<bool>()).prop_map(|(tgid, known)| Step::AnswerProcess(tgid, known)),
+        1 => prop::collection::vec(1u32..8, 0..8).prop_map(Step::Inventory),
+        1 => Just(Step::Tick),
+        1 => Just(Step::Garbage),
+    ]
+}
+
+fn accounted(effects: &Effects) -> u64 {
+    let shares: u64 = effects.shares.values().map(|share| share.counts.total()).sum();
+    effects.outcome.delivered.total() + effects.outcome.dropped.len() as u64 + shares
+}
+
+proptest! {
+    /// Whatever comes in whatever order: every event of the ledger is accounted for once, no connection is active twice
+    /// or after its end, and processes are where the index says.
+    #[test]
+    fn every_event_ends_somewhere_once(steps in prop::collection::vec(any_step(), 0..80)) {
+        let mut registry = registry();
+        let mut open = BTreeMap::new();
+        for (second, step) in steps.into_iter().enumerate() {
+            let at = now(second as u64 + 1);
+            match step {
+                Step::Event(event) => {
+                    match &event {
+                        Event::ConnectionOpened(event) => { open.insert(event.socket, ()); }
+                        Event::SocketSeen(event) if !event.listening => { open.insert(event.socket, ()); }
+                        Event::ConnectionClosed(event) => { open.remove(&event.socket); }
+                        _ => {}
+                    }
+                    let expected = u64::from(event.kind().is_some());
+                    let effects = registry.apply([event], at);
+                    prop_assert_eq!(accounted(&effects), expected);
+                }
+                Step::AnswerCgroup(cgroup, known) => {
+                    let path = known.then(|| "/system.slice/x.service".into());
+                    let effects = registry.answer(Answer::Cgroup { cgroup: CgroupId(cgroup), path }, at);
+                    prop_assert_eq!(accounted(&effects), 0);
+                }
+                Step::AnswerProcess(tgid, known) => {
+                    let process = owner(tgid, ROOT, "app").process;
+                    let path = known.then(|| "/system.slice/y.service".into());
+                    registry.answer(Answer::Process { process, path }, at);
+                }
+                Step::Inventory(tgids) => {
+                    registry.inventory(&inventory(tgids.into_iter().map(|tgid| found(tgid, "app", "/"))), at);
+                }
+                Step::Tick => { registry.tick(at); }
+                Step::Garbage => { registry.collect_garbage(at); }
+            }
+        }
+        // Give everything that still waits its name.
+        registry.tick(now(10_000));
+        let active: i64 = shown(&mut registry).iter().map(|(_, _, _, active)| *active).sum();
+        prop_assert!(active <= open.len() as i64, "{} active, {} open", active, open.len());
+        let processes: u32 = shown(&mut registry).iter().map(|(_, processes, _, _)| *processes).sum();
+        prop_assert!(processes <= 7, "{} processes of 7", processes);
+    }
+}
