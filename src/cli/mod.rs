@@ -1,4 +1,5 @@
 //! The command line. Parsing and what needs no agent, or talks to one, is here; running one is not.
+pub mod check;
 pub mod config;
 // Asked of a running agent.
 pub mod client;
@@ -159,6 +160,8 @@ pub enum CliError {
     Client(#[from] ClientError),
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
+    #[error("an agent would collect nothing here, the table says why")]
+    CollectsNothing,
 }
 
 /// Why there is nothing to run, and what to say.

@@ -1,4 +1,5 @@
-//! Bodies of the admin API, for both ends of the socket.
+//! Bodies of the answers, for both ends where both are here.
+use crate::base::features::Row;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -53,6 +54,14 @@ pub struct Listen {
     pub address: String,
     pub open: bool,
     pub processes: u32,
+}
+
+/// `GET /readyz`, and `tarsier check --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Readiness {
+    /// Anything is collected at all.
+    pub ready: bool,
+    pub features: Vec<Row>,
 }
 
 /// What comes with every status but 200.
