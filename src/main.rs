@@ -10,6 +10,7 @@ use tarsier::{
     base::clock::SystemClock,
     cli::{self, CliError, Command, NoCommand},
     config::ConfigError,
+    run,
 };
 
 const FAILED: u8 = 1;
@@ -37,9 +38,9 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Config(args) => cli::config::run(&args, out)?,
         Command::Ps(args) => cli::ps::run(&args, &SystemClock, out)?,
         Command::Inspect(args) => cli::inspect::run(&args, &SystemClock, out)?,
-        Command::Run(_) | Command::Check(_) | Command::Replay(_) => {
-            anyhow::bail!("this build reads configurations and asks agents, it cannot be one")
-        }
+        Command::Check(args) => cli::check::run(&args, out)?,
+        Command::Run(args) => run::run(&args)?,
+        Command::Replay(args) => cli::replay::run(&args, out)?,
     }
     Ok(())
 }

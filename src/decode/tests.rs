@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use std::hint::black_box;
 use zerocopy::IntoBytes;
 
 fn record() -> raw::SocketRecord {
@@ -106,14 +107,14 @@ fn a_cgroup_path_that_was_cut_is_no_path() {
 proptest! {
     #[test]
     fn any_bytes_get_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0u16..20) {
-        let _ = news(&bytes);
-        let _ = kind_of(&bytes);
-        sockets(&bytes).for_each(|row| { let _ = row; });
-        sums(&bytes).for_each(|row| { let _ = row; });
+        black_box(news(&bytes)).ok();
+        black_box(kind_of(&bytes));
+        assert!(sockets(&bytes).count() <= bytes.len());
+        assert!(sums(&bytes).count() <= bytes.len());
         let mut typed = bytes;
         if let Some(at) = typed.get_mut(8..10) {
             at.copy_from_slice(&kind.to_ne_bytes());
         }
-        let _ = news(&typed);
+        black_box(news(&typed)).ok();
     }
 }
