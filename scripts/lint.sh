@@ -10,12 +10,12 @@ cargo fmt --all --check
 
 step "every member takes the workspace's lints"
 # The eBPF crate has a table of its own: unsafe code is its trade.
-without=$(git ls-files '*Cargo.toml' ':!bpf-programs/Cargo.toml' |
-  xargs awk '
-    FNR == 1 { table = "" }
-    /^\[/ { table = $0 }
-    table == "[lints]" && /^workspace *= *true/ { has[FILENAME] = 1 }
-    END { for (i = 1; i < ARGC; i++) if (!has[ARGV[i]]) print "  " ARGV[i] }')
+readarray -t members < <(git ls-files '*Cargo.toml' ':!bpf-programs/Cargo.toml')
+without=$(awk '
+  FNR == 1 { table = "" }
+  /^\[/ { table = $0 }
+  table == "[lints]" && /^workspace *= *true/ { has[FILENAME] = 1 }
+  END { for (i = 1; i < ARGC; i++) if (!has[ARGV[i]]) print "  " ARGV[i] }' "${members[@]}")
 [ -z "$without" ] || { printf 'these lack "[lints] workspace = true":\n%s\n' "$without"; exit 1; }
 
 step scripts
