@@ -50,6 +50,12 @@ lint: ## formatting, clippy (userland and eBPF), licences, scripts
 	@scripts/setup.sh --lint
 	@scripts/as.sh user scripts/lint.sh
 
+.PHONY: bench
+bench: build ## measure what the agent costs whom it watches, and itself (as root, some minutes)
+	@scripts/setup.sh --test
+	$(CARGO) build --release -p tarsier-integration --bins
+	scripts/as.sh root scripts/bench.sh $(AGENT) $(dir $(AGENT))workload
+
 .PHONY: install
 install: ## install what `make build` built, with its unit and configuration (as root; DESTDIR is heeded)
 	@test -x $(AGENT) || { echo "$(AGENT) is not there: make build"; exit 1; }
