@@ -93,16 +93,15 @@ impl Listens {
         self.addresses.retain(|netns, _| used.contains(netns));
     }
 
-    /// One row per address: a listen on all addresses is one on each of them. `true`: open.
+    /// One row per address, with its open sockets: a listen on all addresses is one on each of them.
     ///
     /// Loopback ones only in the host's network namespace: elsewhere nobody can tell whose loopback it is.
-    pub(super) fn rows(&self, host: NetnsId) -> BTreeMap<SocketAddr, bool> {
+    pub(super) fn rows(&self, host: NetnsId) -> BTreeMap<SocketAddr, usize> {
         let mut rows = BTreeMap::new();
         for ((netns, local), listen) in self.known.iter() {
-            let open = !listen.sockets.is_empty();
             for address in self.expand(*netns, *local) {
                 if *netns == host || !address.ip().is_loopback() {
-                    *rows.entry(address).or_insert(false) |= open;
+                    *rows.entry(address).or_default() += listen.sockets.len();
                 }
             }
         }

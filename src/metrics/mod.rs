@@ -1,3 +1,11 @@
 //! (6) From samples to what a scraper reads.
-pub mod families;
 pub mod names;
+
+mod series;
+
+pub mod families;
+pub mod own;
+pub mod text;
+
+#[cfg(test)]
+pub(crate) mod contract;

@@ -1,0 +1,71 @@
+//! Puts single values into families.
+use super::names::Family;
+use crate::metrics::families::NodeLabels;
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use std::collections::BTreeMap;
+
+pub(super) struct Series<'a> {
+    node: &'a NodeLabels,
+    families: BTreeMap<&'static str, MetricFamily>,
+}
+
+impl<'a> Series<'a> {
+    pub(super) fn new(node: &'a NodeLabels) -> Self {
+        Self {
+            node,
+            families: BTreeMap::new(),
+        }
+    }
+
+    /// `values` are those of the family's labels after the node's, in their order.
+    pub(super) fn add<const N: usize>(&mut self, family: &Family, values: [&str; N], value: f64) {
+        let node = [self.node.machine_id.as_str(), self.node.system_uuid.as_str()];
+        debug_assert_eq!(family.labels().count(), node.len() + N, "{}", family.name);
+        let pairs = family
+            .labels()
+            .zip(node.into_iter().chain(values))
+            .map(|(name, value)| {
+                let mut pair = LabelPair::default();
+                pair.set_name(name.to_owned());
+                pair.set_value(value.to_owned());
+                pair
+            });
+        let mut pairs: Vec<_> = pairs.collect();
+        pairs.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        let mut metric = Metric::from_label(pairs);
+        if family.kind == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        let into = self.families.entry(family.name).or_insert_with(|| {
+            let mut made = MetricFamily::default();
+            made.set_name(family.name.to_owned());
+            made.set_help(family.help.to_owned());
+            made.set_field_type(family.kind);
+            made
+        });
+        into.mut_metric().push(metric);
+    }
+
+    /// In the order of the names, series in the order of their labels, each once: a scraper refuses all of a scrape
+    /// that says something twice.
+    pub(super) fn finish(self) -> Vec<MetricFamily> {
+        let mut families: Vec<_> = self.families.into_values().collect();
+        for family in &mut families {
+            let metrics = family.mut_metric();
+            metrics.sort_by(|a, b| values(a).cmp(values(b)));
+            metrics.dedup_by(|a, b| a.get_label() == b.get_label());
+        }
+        families
+    }
+}
+
+/// All series of a family have the same names.
+fn values(metric: &Metric) -> impl Iterator<Item = &str> {
+    metric.get_label().iter().map(LabelPair::value)
+}
