@@ -101,7 +101,7 @@ pub unsafe fn set_bytes(sk: *const u8, record: &mut SocketRecord) {
         }
         let sent: u64 = load(tcp, Field::TCP_SENT);
         let again: u64 = load(tcp, Field::TCP_RETRANS);
-        record.sent_bytes = if sent > again { sent - again } else { 0 };
+        record.sent_bytes = sent.saturating_sub(again);
         let received: u64 = load(tcp, Field::TCP_RECEIVED);
         // The FIN takes a sequence number, which the kernel counts as a byte.
         let fin = (load::<u64>(sk, Field::SK_FLAGS) & SOCK_DONE != 0 && received > 0) as u64;
@@ -113,9 +113,12 @@ pub unsafe fn set_bytes(sk: *const u8, record: &mut SocketRecord) {
 #[inline(always)]
 pub unsafe fn announce(socket: *mut PerSocket, record: &SocketRecord) {
     let kind = record.header.kind;
-    unsafe { mark(socket, word::KNOWN) };
     if send(kind, record) {
-        unsafe { (*socket).flags |= socket_flag::ANNOUNCED };
+        // The socket's lock is held from before the send: no close comes between.
+        unsafe {
+            mark(socket, word::KNOWN);
+            (*socket).flags |= socket_flag::ANNOUNCED;
+        }
     } else {
         count(kind, column::DEFERRED);
     }
