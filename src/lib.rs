@@ -32,4 +32,4 @@ pub mod cli;
 
 pub mod supervisor;
 
-// pub mod run;
+pub mod run;

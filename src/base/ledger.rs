@@ -168,7 +168,9 @@ impl Ledger {
     /// What the kernel's side could not hand over so far.
     pub fn losses(&self) -> Losses {
         let kernel = self.kernel.lock().clone();
-        let Some(rows) = kernel.and_then(|kernel| kernel.rows().ok()) else { return Losses::default() };
+        let Some(rows) = kernel.and_then(|kernel| kernel.rows().ok()) else {
+            return Losses::default();
+        };
         let lost = |kinds: &[u16]| kinds.iter().map(|kind| rows[usize::from(*kind)][column::LOST]).sum();
         Losses {
             refused: rows.iter().map(|row| row[column::DEFERRED] + row[column::LOST]).sum(),

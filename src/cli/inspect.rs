@@ -95,11 +95,11 @@ fn listens(listens: &[Listen]) -> String {
             [
                 printable(&listen.address),
                 yes_no(listen.open),
-                listen.processes.to_string(),
+                listen.sockets.to_string(),
             ]
         })
         .collect();
-    table([("LISTEN", Left), ("OPEN", Left), ("PROCESSES", Right)], &rows)
+    table([("LISTEN", Left), ("OPEN", Left), ("SOCKETS", Right)], &rows)
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
          "failures":{}},
         {"destination":"10.0.0.5:5432","actual_destination":"","successful_connects":0,"failed_connects":13,"active":0,
          "connect_seconds":0.0,"sent_bytes":0,"received_bytes":0,"failures":{"timeout":1,"refused":12}}],
-        "listens":[{"address":"[::]:443","open":true,"processes":2},{"address":"127.0.0.1:80","open":false,"processes":0}]}"#;
+        "listens":[{"address":"[::]:443","open":true,"sockets":2},{"address":"127.0.0.1:80","open":false,"sockets":0}]}"#;
 
     fn ran(agent: &Agent, id: &str, json: bool) -> Result<String, CliError> {
         let args = InspectArgs {
@@ -146,9 +146,9 @@ mod tests {
         10.0.0.5:5432                        0       0                    0 B       0 B      13  refused 12, timeout 1
         10.0.0.9:6379  10.0.0.9:6379        10       2         250µs  2.0 KiB   5.0 MiB       0
 
-        LISTEN        OPEN  PROCESSES
-        127.0.0.1:80  no            0
-        [::]:443      yes           2
+        LISTEN        OPEN  SOCKETS
+        127.0.0.1:80  no          0
+        [::]:443      yes         2
         ");
         assert_eq!(
             agent.asked(),

@@ -5,6 +5,8 @@ pub mod config;
 pub mod client;
 pub mod inspect;
 pub mod ps;
+// Of a recording.
+pub mod replay;
 // How an answer is laid out.
 mod layout;
 

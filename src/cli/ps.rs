@@ -40,7 +40,11 @@ pub fn render(list: &ContainerList, now_unix: f64) -> String {
         ("EXPOSED", Left),
         ("AGE", Right),
     ];
-    table(columns, &rows)
+    let listed = table(columns, &rows);
+    match list.late {
+        0 => listed,
+        late => format!("{listed}{late} more did not answer in time\n"),
+    }
 }
 
 #[cfg(test)]
@@ -56,7 +60,7 @@ mod tests {
         {"id":"/system.slice/nginx.service","app_id":"/system.slice/nginx.service","processes":5,"since_unix":88480.0,
          "exposed":true,"destinations":12,"listens":2},
         {"id":"/standalone/\u001b[31m","app_id":"","processes":1,"since_unix":99990.5,"exposed":false,
-         "destinations":0,"listens":0}]}"#;
+         "destinations":0,"listens":0}],"late":0}"#;
 
     fn ran(socket: PathBuf, json: bool) -> Result<String, CliError> {
         let admin = AdminArgs {
@@ -76,6 +80,15 @@ mod tests {
         /system.slice/nginx.service          5            12        2  yes      3h12m
         ");
         assert_eq!(agent.asked(), "GET /api/v1/containers HTTP/1.1");
+    }
+
+    #[test]
+    fn says_that_some_are_missing() {
+        let list = ContainerList {
+            containers: Vec::new(),
+            late: 3,
+        };
+        assert!(render(&list, 0.0).ends_with("\n3 more did not answer in time\n"));
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub fn replay(recording: impl Read) -> anyhow::Result<Vec<u8>> {
         ..NodeLabels::default()
     };
     let families = families::containers(&registry.samples(last), &node);
-    Ok(text::encode(&families)?)
+    Ok(text::encode(families).into_bytes())
 }
 
 fn registry(preamble: &Preamble) -> anyhow::Result<RegistryState> {

@@ -9,12 +9,20 @@ use crate::{
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-const LIMITS: Limits = Limits { destinations: 3, listens: 8, connections: 100 };
+const LIMITS: Limits = Limits {
+    destinations: 3,
+    listens: 8,
+    connections: 100,
+};
 const HOST: NetnsId = NetnsId(1);
 
 fn now(seconds: u64) -> Now {
     let ns = seconds * 1_000_000_000;
-    Now { monotonic_ns: ns, boottime_ns: ns, wall_ns: ns }
+    Now {
+        monotonic_ns: ns,
+        boottime_ns: ns,
+        wall_ns: ns,
+    }
 }
 
 fn event(cookie: u64, remote: &str) -> SocketEvent {
@@ -62,7 +70,13 @@ fn samples(state: &ContainerState) -> Samples {
 fn sums(state: &ContainerState) -> (u64, i64, u64, u64, u64) {
     match &samples(state).destinations[..] {
         [] => (0, 0, 0, 0, 0),
-        [one] => (one.connects, one.active, one.connect_ns, one.sent_bytes, one.received_bytes),
+        [one] => (
+            one.connects,
+            one.active,
+            one.connect_ns,
+            one.sent_bytes,
+            one.received_bytes,
+        ),
         more => panic!("{more:?}"),
     }
 }
@@ -113,7 +127,10 @@ fn a_successor_adopts_what_is_open_and_counts_from_there() {
     let seen = |sent| Seen(bytes(event(1, A), sent, 0));
     assert_eq!(sums(&after([seen(10)])), (0, 1, 0, 0, 0));
     assert_eq!(sums(&after([seen(10), seen(15)])), (0, 1, 0, 5, 0));
-    assert_eq!(sums(&after([seen(10), Closed(bytes(event(1, A), 18, 0))])), (0, 0, 0, 8, 0));
+    assert_eq!(
+        sums(&after([seen(10), Closed(bytes(event(1, A), 18, 0))])),
+        (0, 0, 0, 8, 0)
+    );
     // Counted by its predecessor, which died after the last pass.
     assert_eq!(sums(&after([Closed(bytes(event(1, A), 18, 0))])), (0, 0, 0, 0, 0));
 }
@@ -139,7 +156,10 @@ fn failures_count_by_destination_and_error() {
     let state = after([failed(111), failed(111), failed(110)]);
     let destination = &samples(&state).destinations[0];
     assert_eq!(destination.failures, 3);
-    assert_eq!(destination.failures_by_errno.clone().into_iter().collect::<Vec<_>>(), [(110, 1), (111, 2)]);
+    assert_eq!(
+        destination.failures_by_errno.clone().into_iter().collect::<Vec<_>>(),
+        [(110, 1), (111, 2)]
+    );
     assert!(!destination.has_connected);
 }
 
@@ -149,17 +169,34 @@ fn destinations_beyond_the_limit_are_one() {
     let state = after((1..=10).map(to));
     let destinations = samples(&state).destinations;
     assert_eq!(destinations.len(), 4);
-    let other = destinations.iter().find(|destination| destination.remote.is_none()).unwrap();
+    let other = destinations
+        .iter()
+        .find(|destination| destination.remote.is_none())
+        .unwrap();
     assert_eq!((other.connects, other.active), (7, 7));
-    let state = after((1..=10).map(to).chain((1..=10).map(|i| Closed(event(i, &format!("192.0.2.{i}:80"))))));
-    assert!(samples(&state).destinations.iter().all(|destination| destination.active == 0));
+    let state = after(
+        (1..=10)
+            .map(to)
+            .chain((1..=10).map(|i| Closed(event(i, &format!("192.0.2.{i}:80"))))),
+    );
+    assert!(
+        samples(&state)
+            .destinations
+            .iter()
+            .all(|destination| destination.active == 0)
+    );
 }
 
 #[test]
 fn a_sweep_ends_what_no_pass_has_seen() {
     let mut late = event(2, A);
     late.time_ns = 5_000;
-    let state = after([Opened(event(1, A)), Opened(event(2, A)), Seen(late), Sweep { before_ns: 4_000 }]);
+    let state = after([
+        Opened(event(1, A)),
+        Opened(event(2, A)),
+        Seen(late),
+        Sweep { before_ns: 4_000 },
+    ]);
     assert_eq!(sums(&state).1, 1);
 }
 
@@ -182,7 +219,12 @@ fn absorbing_adds_up_and_keeps_what_is_open() {
 #[test]
 fn age_runs_from_the_first_process_to_the_last_ones_end() {
     let mut state = ContainerState::new(LIMITS);
-    state.apply(ProcessJoined { start_ns: now(10).boottime_ns }, now(11));
+    state.apply(
+        ProcessJoined {
+            start_ns: now(10).boottime_ns,
+        },
+        now(11),
+    );
     let min = Duration::from_secs(30);
     assert!(!state.is_exposed(now(39), min));
     assert!(state.is_exposed(now(40), min));
@@ -200,18 +242,29 @@ fn listen(cookie: u64, local: &str, netns: NetnsId) -> SocketEvent {
 }
 
 fn rows(state: &ContainerState) -> Vec<(String, bool)> {
-    samples(state).listens.into_iter().map(|listen| (listen.0.to_string(), listen.1)).collect()
+    samples(state)
+        .listens
+        .into_iter()
+        .map(|listen| (listen.0.to_string(), listen.1))
+        .collect()
 }
 
 #[test]
 fn a_listen_on_all_addresses_is_one_on_each() {
-    let ips: Arc<[std::net::IpAddr]> =
-        ["127.0.0.1", "192.0.2.1", "::1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
+    let ips: Arc<[std::net::IpAddr]> = ["127.0.0.1", "192.0.2.1", "::1", "2001:db8::1"]
+        .map(|ip| ip.parse().unwrap())
+        .into();
     let state = after([
         ListenOpened(listen(1, "0.0.0.0:80", HOST)),
-        ContainerEvent::Addresses { netns: HOST, ips: Arc::clone(&ips) },
+        ContainerEvent::Addresses {
+            netns: HOST,
+            ips: Arc::clone(&ips),
+        },
     ]);
-    assert_eq!(rows(&state), [("127.0.0.1:80".into(), true), ("192.0.2.1:80".into(), true)]);
+    assert_eq!(
+        rows(&state),
+        [("127.0.0.1:80".into(), true), ("192.0.2.1:80".into(), true)]
+    );
     let other = NetnsId(2);
     let state = after([
         ListenOpened(listen(1, "[::]:80", other)),
@@ -219,7 +272,10 @@ fn a_listen_on_all_addresses_is_one_on_each() {
         ListenOpened(listen(2, "127.0.0.1:90", other)),
     ]);
     // Loopback of another namespace means nothing to a reader.
-    assert_eq!(rows(&state), [("192.0.2.1:80".into(), true), ("[2001:db8::1]:80".into(), true)]);
+    assert_eq!(
+        rows(&state),
+        [("192.0.2.1:80".into(), true), ("[2001:db8::1]:80".into(), true)]
+    );
 }
 
 #[test]
@@ -232,14 +288,25 @@ fn a_listen_is_open_while_any_of_its_sockets_is() {
     state.collect_garbage(now(3600), Duration::from_secs(600));
     assert!(rows(&state).is_empty());
     // A port that was not bound is known later: the pass shows it.
-    let state = after([ListenOpened(listen(1, "0.0.0.0:0", HOST)), Seen(listen(1, "192.0.2.1:8080", HOST))]);
+    let state = after([
+        ListenOpened(listen(1, "0.0.0.0:0", HOST)),
+        Seen(listen(1, "192.0.2.1:8080", HOST)),
+    ]);
     assert_eq!(rows(&state), [("192.0.2.1:8080".into(), true)]);
 }
 
 #[test]
 fn quiet_destinations_are_forgotten_and_open_ones_kept() {
-    let mut state = after([Opened(event(1, A)), Opened(event(2, "192.0.2.8:80")), Closed(event(2, "192.0.2.8:80"))]);
+    let mut state = after([
+        Opened(event(1, A)),
+        Opened(event(2, "192.0.2.8:80")),
+        Closed(event(2, "192.0.2.8:80")),
+    ]);
     state.collect_garbage(now(3600), Duration::from_secs(600));
-    let left: Vec<SocketAddr> = samples(&state).destinations.iter().filter_map(|left| left.remote).collect();
+    let left: Vec<SocketAddr> = samples(&state)
+        .destinations
+        .iter()
+        .filter_map(|left| left.remote)
+        .collect();
     assert_eq!(left, [A.parse().unwrap()]);
 }

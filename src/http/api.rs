@@ -1,12 +1,16 @@
 //! Bodies of the answers, for both ends where both are here.
-use crate::base::features::Row;
+use crate::{
+    base::features::Row, registry::actor::Snapshot, supervisor::messages::ActorRow, tracer::stats::KernelReport,
+};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// `GET /api/v1/containers`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ContainerList {
     pub containers: Vec<ContainerSummary>,
+    /// Further containers that did not answer in time.
+    pub late: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,8 +21,8 @@ pub struct ContainerSummary {
     pub since_unix: f64,
     /// Whether it is in `/metrics`.
     pub exposed: bool,
-    pub destinations: u64,
-    pub listens: u64,
+    pub destinations: usize,
+    pub listens: usize,
 }
 
 /// `GET /api/v1/containers/{id}`
@@ -40,7 +44,7 @@ pub struct Destination {
     pub actual_destination: String,
     pub successful_connects: u64,
     pub failed_connects: u64,
-    pub active: u64,
+    pub active: i64,
     /// Summed over the successful connects: from the SYN until the connection stood.
     pub connect_seconds: f64,
     pub sent_bytes: u64,
@@ -52,8 +56,10 @@ pub struct Destination {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listen {
     pub address: String,
+    /// Closed ones are shown for some time.
     pub open: bool,
-    pub processes: u32,
+    /// Several with SO_REUSEPORT.
+    pub sockets: usize,
 }
 
 /// `GET /readyz`, and `tarsier check --json`.
@@ -62,6 +68,15 @@ pub struct Readiness {
     /// Anything is collected at all.
     pub ready: bool,
     pub features: Vec<Row>,
+}
+
+/// `GET /api/v1/actors`
+#[derive(Debug, Serialize)]
+pub struct Actors {
+    pub actors: Vec<ActorRow>,
+    /// `None` while it does not answer.
+    pub registry: Option<Snapshot>,
+    pub kernel: Arc<KernelReport>,
 }
 
 /// What comes with every status but 200.

@@ -1,2 +1,13 @@
-//! What the agent says over HTTP.
+//! (7) What the agent says over HTTP: [`public`] to a scraper and to whoever keeps the agent running, [`admin`] to a
+//! person at the node.
 pub mod api;
+
+mod flight;
+pub mod scrape;
+mod views;
+
+pub mod admin;
+pub mod public;
+
+#[cfg(test)]
+mod fakes;

@@ -25,7 +25,11 @@ fn settings(standalone: Standalone) -> Settings {
         standalone,
         cgroup_root: "/".into(),
         filter: Filter::default(),
-        limits: Limits { destinations: 100, listens: 100, connections: 1000 },
+        limits: Limits {
+            destinations: 100,
+            listens: 100,
+            connections: 1000,
+        },
         min_age: Duration::ZERO,
         keep: Duration::from_secs(600),
         max_containers: 100,
@@ -53,7 +57,11 @@ fn registry() -> RegistryState {
 
 fn now(seconds: u64) -> Now {
     let ns = seconds * 1_000_000_000;
-    Now { monotonic_ns: ns, boottime_ns: ns, wall_ns: ns }
+    Now {
+        monotonic_ns: ns,
+        boottime_ns: ns,
+        wall_ns: ns,
+    }
 }
 
 fn comm(name: &str) -> Comm {
@@ -64,7 +72,10 @@ fn comm(name: &str) -> Comm {
 
 fn owner(tgid: u32, cgroup: CgroupId, name: &str) -> Owner {
     Owner {
-        process: ProcKey { tgid, start_ns: u64::from(tgid) * TICK },
+        process: ProcKey {
+            tgid,
+            start_ns: u64::from(tgid) * TICK,
+        },
         cgroup,
         comm: comm(name),
     }
@@ -112,7 +123,10 @@ fn socket(cookie: u64, owner: Owner) -> SocketEvent {
 
 fn found(tgid: u32, name: &str, path: &str) -> ProcessFound {
     ProcessFound {
-        process: ProcKey { tgid, start_ns: u64::from(tgid) * TICK },
+        process: ProcKey {
+            tgid,
+            start_ns: u64::from(tgid) * TICK,
+        },
         comm: comm(name),
         kernel_thread: false,
         path: path.into(),
@@ -147,17 +161,34 @@ fn row(id: &str, processes: u32, connects: u64, active: i64) -> (String, u32, u6
 #[test]
 fn a_child_is_where_its_parent_is_and_goes_by_its_own_name() {
     let mut registry = registry();
-    registry.inventory(&inventory([found(1, "init", "/"), found(2, "nginx", "/system.slice/nginx.service")]), now(1));
+    registry.inventory(
+        &inventory([found(1, "init", "/"), found(2, "nginx", "/system.slice/nginx.service")]),
+        now(1),
+    );
     let child = |tgid| owner(tgid, ROOT, "sh");
     registry.apply([started(child(3), 1), started(child(4), 2)], now(1));
     assert_eq!(
         shown(&mut registry),
-        [row("/standalone/init", 1, 0, 0), row("/standalone/sh", 1, 0, 0), row("/system.slice/nginx.service", 2, 0, 0)]
+        [
+            row("/standalone/init", 1, 0, 0),
+            row("/standalone/sh", 1, 0, 0),
+            row("/system.slice/nginx.service", 2, 0, 0)
+        ]
     );
-    registry.apply([exec(owner(3, ROOT, "curl")), Event::ConnectionOpened(socket(1, owner(3, ROOT, "curl")))], now(1));
+    registry.apply(
+        [
+            exec(owner(3, ROOT, "curl")),
+            Event::ConnectionOpened(socket(1, owner(3, ROOT, "curl"))),
+        ],
+        now(1),
+    );
     assert_eq!(
         shown(&mut registry),
-        [row("/standalone/curl", 1, 1, 1), row("/standalone/init", 1, 0, 0), row("/system.slice/nginx.service", 2, 0, 0)]
+        [
+            row("/standalone/curl", 1, 1, 1),
+            row("/standalone/init", 1, 0, 0),
+            row("/system.slice/nginx.service", 2, 0, 0)
+        ]
     );
 }
 
@@ -176,10 +207,17 @@ fn the_end_of_a_connection_finds_its_container_after_the_process_is_gone() {
 fn a_process_that_did_nothing_leaves_nothing() {
     let mut registry = registry();
     registry.inventory(&inventory([found(1, "init", "/")]), now(1));
-    registry.apply([started(owner(3, ROOT, "true"), 1), exited(owner(3, ROOT, "true"))], now(1));
+    registry.apply(
+        [started(owner(3, ROOT, "true"), 1), exited(owner(3, ROOT, "true"))],
+        now(1),
+    );
     assert_eq!(shown(&mut registry), [row("/standalone/init", 1, 0, 0)]);
     registry.tick(now(60));
-    assert!(registry.tables().iter().all(|(_, entries, _, _)| *entries <= 1), "{:?}", registry.tables());
+    assert!(
+        registry.tables().iter().all(|(_, entries, _, _)| *entries <= 1),
+        "{:?}",
+        registry.tables()
+    );
 }
 
 #[test]
@@ -195,14 +233,29 @@ fn an_unnamed_cgroup_is_asked_for_once_and_its_events_are_kept() {
         ],
         now(1),
     );
-    assert_eq!(effects.asks, [Ask::Cgroup { cgroup: CgroupId(7), tgid: 3 }]);
+    assert_eq!(
+        effects.asks,
+        [Ask::Cgroup {
+            cgroup: CgroupId(7),
+            tgid: 3
+        }]
+    );
     assert_eq!(effects.outcome.delivered.get(kind::CONNECT), 2);
     assert!(shown(&mut registry).is_empty(), "nothing is shown before it has a name");
     let path = Some("/system.slice/app.service".into());
-    registry.answer(Answer::Cgroup { cgroup: CgroupId(7), path }, now(2));
+    registry.answer(
+        Answer::Cgroup {
+            cgroup: CgroupId(7),
+            path,
+        },
+        now(2),
+    );
     assert_eq!(shown(&mut registry), [row("/system.slice/app.service", 2, 2, 2)]);
     let effects = registry.apply(
-        [Event::ConnectionClosed(socket(1, in_service(3))), started(in_service(5), 4)],
+        [
+            Event::ConnectionClosed(socket(1, in_service(3))),
+            started(in_service(5), 4),
+        ],
         now(2),
     );
     assert!(effects.asks.is_empty());
@@ -214,11 +267,23 @@ fn a_cgroup_that_nobody_can_name_leaves_its_processes_to_themselves() {
     let mut registry = registry();
     let app = owner(3, CgroupId(7), "app");
     registry.apply([started(app, 1), Event::ConnectionOpened(socket(1, app))], now(1));
-    registry.answer(Answer::Cgroup { cgroup: CgroupId(7), path: None }, now(2));
+    registry.answer(
+        Answer::Cgroup {
+            cgroup: CgroupId(7),
+            path: None,
+        },
+        now(2),
+    );
     assert_eq!(shown(&mut registry), [row("/standalone/app", 1, 1, 1)]);
     // No verdict on the cgroup: the next process asks again.
     let effects = registry.apply([started(owner(4, CgroupId(7), "app"), 1)], now(3));
-    assert_eq!(effects.asks, [Ask::Cgroup { cgroup: CgroupId(7), tgid: 4 }]);
+    assert_eq!(
+        effects.asks,
+        [Ask::Cgroup {
+            cgroup: CgroupId(7),
+            tgid: 4
+        }]
+    );
 }
 
 #[test]
@@ -248,15 +313,34 @@ fn a_move_takes_the_process_along() {
     // Into a cgroup of the unified hierarchy, with the kernel's word at the event itself.
     let moved = owner(3, CgroupId(8), "app");
     let effects = registry.apply([Event::ConnectionOpened(socket(1, moved))], now(1));
-    assert_eq!(effects.asks, [] as [Ask; 0], "a path that /proc has just shown stands for the cgroup it was seen in");
+    assert_eq!(
+        effects.asks,
+        [] as [Ask; 0],
+        "a path that /proc has just shown stands for the cgroup it was seen in"
+    );
     let again = owner(3, CgroupId(9), "app");
     let effects = registry.apply([Event::CgroupMoved(process(again, 0))], now(1));
-    assert_eq!(effects.asks, [Ask::Cgroup { cgroup: CgroupId(9), tgid: 3 }]);
+    assert_eq!(
+        effects.asks,
+        [Ask::Cgroup {
+            cgroup: CgroupId(9),
+            tgid: 3
+        }]
+    );
     let path = Some("/system.slice/b.service".into());
-    registry.answer(Answer::Cgroup { cgroup: CgroupId(9), path }, now(1));
+    registry.answer(
+        Answer::Cgroup {
+            cgroup: CgroupId(9),
+            path,
+        },
+        now(1),
+    );
     assert_eq!(
         shown(&mut registry),
-        [row("/system.slice/a.service", 0, 1, 1), row("/system.slice/b.service", 1, 0, 0)]
+        [
+            row("/system.slice/a.service", 0, 1, 1),
+            row("/system.slice/b.service", 1, 0, 0)
+        ]
     );
 }
 
@@ -271,7 +355,13 @@ fn a_move_in_a_v1_hierarchy_is_looked_up() {
     assert_eq!(effects.asks, [Ask::Process { process: key }]);
     // What it does meanwhile waits with it.
     registry.apply([Event::ConnectionOpened(socket(1, owner(3, ROOT, "app")))], now(1));
-    registry.answer(Answer::Process { process: key, path: Some("/system.slice/a.service".into()) }, now(1));
+    registry.answer(
+        Answer::Process {
+            process: key,
+            path: Some("/system.slice/a.service".into()),
+        },
+        now(1),
+    );
     let rows = shown(&mut registry);
     assert!(rows.contains(&row("/system.slice/a.service", 1, 1, 1)), "{rows:?}");
 }
@@ -280,15 +370,33 @@ fn a_move_in_a_v1_hierarchy_is_looked_up() {
 fn a_reused_pid_is_another_process() {
     let mut registry = registry();
     registry.inventory(&inventory([found(3, "old", "/")]), now(1));
-    let new = Owner { process: ProcKey { tgid: 3, start_ns: 77 * TICK }, ..owner(3, ROOT, "new") };
+    let new = Owner {
+        process: ProcKey {
+            tgid: 3,
+            start_ns: 77 * TICK,
+        },
+        ..owner(3, ROOT, "new")
+    };
     registry.apply([started(new, 0)], now(2));
-    registry.answer(Answer::Process { process: new.process, path: Some("/".into()) }, now(2));
+    registry.answer(
+        Answer::Process {
+            process: new.process,
+            path: Some("/".into()),
+        },
+        now(2),
+    );
     assert_eq!(shown(&mut registry), [row("/standalone/new", 1, 0, 0)]);
     // The late end of the old one does not end the new one.
     registry.apply([exited(owner(3, ROOT, "old"))], now(2));
     assert_eq!(shown(&mut registry), [row("/standalone/new", 1, 0, 0)]);
     // Nor does an inventory that was taken before.
-    registry.inventory(&Inventory { taken_boottime_ns: 5 * TICK, ..inventory([found(3, "old", "/")]) }, now(2));
+    registry.inventory(
+        &Inventory {
+            taken_boottime_ns: 5 * TICK,
+            ..inventory([found(3, "old", "/")])
+        },
+        now(2),
+    );
     assert_eq!(shown(&mut registry), [row("/standalone/new", 1, 0, 0)]);
 }
 
@@ -297,9 +405,18 @@ fn an_inventory_brings_what_was_missed_and_ends_what_is_gone() {
     let mut registry = registry();
     registry.inventory(&inventory([found(3, "a", "/"), found(4, "b", "/")]), now(1));
     registry.inventory(&inventory([found(4, "b", "/"), found(5, "c", "/")]), now(2));
-    assert_eq!(shown(&mut registry), [row("/standalone/b", 1, 0, 0), row("/standalone/c", 1, 0, 0)]);
+    assert_eq!(
+        shown(&mut registry),
+        [row("/standalone/b", 1, 0, 0), row("/standalone/c", 1, 0, 0)]
+    );
     // One that could not see everything proves nothing.
-    registry.inventory(&Inventory { complete: false, ..inventory([]) }, now(3));
+    registry.inventory(
+        &Inventory {
+            complete: false,
+            ..inventory([])
+        },
+        now(3),
+    );
     assert_eq!(shown(&mut registry).len(), 2);
 }
 
@@ -308,7 +425,10 @@ fn bare_processes_as_configured() {
     let apps = [found(3, "a", "/"), found(4, "a", "/")];
     let mut by_pid = RegistryState::new(settings(Standalone::PerProcess), node());
     by_pid.inventory(&inventory(apps.clone()), now(1));
-    assert_eq!(shown(&mut by_pid), [row("/standalone/a/3", 1, 0, 0), row("/standalone/a/4", 1, 0, 0)]);
+    assert_eq!(
+        shown(&mut by_pid),
+        [row("/standalone/a/3", 1, 0, 0), row("/standalone/a/4", 1, 0, 0)]
+    );
     let mut off = RegistryState::new(settings(Standalone::Off), node());
     off.inventory(&inventory(apps), now(1));
     let effects = off.apply([Event::ConnectionOpened(socket(1, owner(3, ROOT, "a")))], now(1));
@@ -340,16 +460,27 @@ fn what_is_left_out_has_a_reason() {
     );
     let reasons: Vec<Reason> = effects.outcome.dropped.iter().map(|(_, reason)| *reason).collect();
     use Reason::{EphemeralPort, KernelThread, LinkLocal, LoopbackInContainer, Own};
-    assert_eq!(reasons, [EphemeralPort, LoopbackInContainer, LinkLocal, KernelThread, Own]);
+    assert_eq!(
+        reasons,
+        [EphemeralPort, LoopbackInContainer, LinkLocal, KernelThread, Own]
+    );
 }
 
 #[test]
 fn an_actor_gets_what_was_gathered_and_its_successor_the_processes() {
-    let mut registry = RegistryState::new(Settings { actors: true, ..settings(Standalone::ByName) }, node());
+    let mut registry = RegistryState::new(
+        Settings {
+            actors: true,
+            ..settings(Standalone::ByName)
+        },
+        node(),
+    );
     registry.inventory(&inventory([found(3, "a", "/")]), now(1));
     let a = owner(3, ROOT, "a");
     let effects = registry.apply([Event::ConnectionOpened(socket(1, a))], now(1));
-    let [(slot, id)] = &effects.spawns[..] else { panic!("{effects:?}") };
+    let [(slot, id)] = &effects.spawns[..] else {
+        panic!("{effects:?}")
+    };
     assert_eq!(id.as_str(), "/standalone/a");
     // Until the actor is there, all is kept here.
     let effects = registry.apply([Event::ConnectionClosed(socket(1, a))], now(1));
@@ -357,8 +488,18 @@ fn an_actor_gets_what_was_gathered_and_its_successor_the_processes() {
     let (wanted, effects) = registry.container_runs(*slot);
     assert!(wanted && effects.absorbs.len() == 1);
     let effects = registry.apply([Event::ConnectionOpened(socket(2, a))], now(1));
-    assert_eq!((effects.shares[slot].events.len(), effects.shares[slot].counts.get(kind::CONNECT)), (1, 1));
-    assert_eq!(effects.outcome.delivered.get(kind::CONNECT), 0, "the container says when it has it");
+    assert_eq!(
+        (
+            effects.shares[slot].events.len(),
+            effects.shares[slot].counts.get(kind::CONNECT)
+        ),
+        (1, 1)
+    );
+    assert_eq!(
+        effects.outcome.delivered.get(kind::CONNECT),
+        0,
+        "the container says when it has it"
+    );
     let effects = registry.container_lost(*slot, now(2));
     assert_eq!(effects.spawns.len(), 1);
     assert_eq!(shown(&mut registry), [row("/standalone/a", 1, 0, 0)]);
@@ -366,13 +507,22 @@ fn an_actor_gets_what_was_gathered_and_its_successor_the_processes() {
 
 #[test]
 fn the_dead_are_reaped_one_period_after_their_last_process() {
-    let mut registry = RegistryState::new(Settings { actors: true, ..settings(Standalone::ByName) }, node());
+    let mut registry = RegistryState::new(
+        Settings {
+            actors: true,
+            ..settings(Standalone::ByName)
+        },
+        node(),
+    );
     registry.inventory(&inventory([found(3, "a", "/")]), now(1));
     let a = owner(3, ROOT, "a");
     let effects = registry.apply([Event::ConnectionOpened(socket(1, a)), exited(a)], now(10));
     let slot = effects.spawns[0].0;
     registry.container_runs(slot);
-    assert!(registry.collect_garbage(now(2000)).reaps.is_empty(), "its connection is still open");
+    assert!(
+        registry.collect_garbage(now(2000)).reaps.is_empty(),
+        "its connection is still open"
+    );
     registry.apply([Event::ConnectionClosed(socket(1, a))], now(2000));
     assert_eq!(registry.collect_garbage(now(2000)).reaps.len(), 1);
     assert!(!registry.container_runs(slot).0);
@@ -382,7 +532,10 @@ fn the_dead_are_reaped_one_period_after_their_last_process() {
 fn sums_go_to_the_cgroup_they_name() {
     let mut registry = registry();
     registry.answer(
-        Answer::Cgroup { cgroup: CgroupId(7), path: Some("/system.slice/app.service".into()) },
+        Answer::Cgroup {
+            cgroup: CgroupId(7),
+            path: Some("/system.slice/app.service".into()),
+        },
         now(1),
     );
     let sum = SumEvent {
@@ -397,10 +550,23 @@ fn sums_go_to_the_cgroup_they_name() {
         sent_bytes: 6,
         received_bytes: 7,
     };
-    let bare = SumEvent { cgroup: ROOT, process: Some(ProcKey { tgid: 3, start_ns: 3 * TICK }), ..sum };
+    let bare = SumEvent {
+        cgroup: ROOT,
+        process: Some(ProcKey {
+            tgid: 3,
+            start_ns: 3 * TICK,
+        }),
+        ..sum
+    };
     registry.inventory(&inventory([found(3, "a", "/")]), now(1));
     registry.apply([Event::SumSpilled(sum), Event::SumSpilled(bare)], now(1));
-    assert_eq!(shown(&mut registry), [row("/standalone/a", 1, 10, 0), row("/system.slice/app.service", 0, 10, 0)]);
+    assert_eq!(
+        shown(&mut registry),
+        [
+            row("/standalone/a", 1, 10, 0),
+            row("/system.slice/app.service", 0, 10, 0)
+        ]
+    );
 }
 
 // Any order of anything
@@ -421,9 +587,19 @@ fn any_owner() -> impl Strategy<Value = Owner> {
 
 fn any_event() -> impl Strategy<Value = Event> {
     (0u8..11, any_owner(), 1u64..12, 1u32..8, any::<bool>()).prop_map(|(what, owner, cookie, parent, flag)| {
-        let socket = |listening| SocketEvent { listening, announced: flag, ..socket(cookie, owner) };
-        let process = ProcessEvent { legacy_hierarchy: flag, ..process(owner, parent) };
-        let cgroup = CgroupEvent { cgroup: owner.cgroup, path: flag.then(|| "/system.slice/x.service".to_owned()) };
+        let socket = |listening| SocketEvent {
+            listening,
+            announced: flag,
+            ..socket(cookie, owner)
+        };
+        let process = ProcessEvent {
+            legacy_hierarchy: flag,
+            ..process(owner, parent)
+        };
+        let cgroup = CgroupEvent {
+            cgroup: owner.cgroup,
+            path: flag.then(|| "/system.slice/x.service".to_owned()),
+        };
         match what {
             0 => Event::ProcessStarted(process),
             1 => Event::ProcessExec(process),

@@ -25,7 +25,7 @@ pub(super) fn wait(path: &Path, log: &Logger) -> Result<Lock> {
         .with_context(|| format!("cannot open {}", named()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut holder = String::new();
-        file.by_ref().take(32).read_to_string(&mut holder).ok();
+        (&file).take(32).read_to_string(&mut holder).ok();
         warn!(log, "another agent runs on this node, waiting for it to end";
             "pid" => holder.trim().to_owned(), "lock" => path.display().to_string());
         loop {
@@ -36,6 +36,9 @@ pub(super) fn wait(path: &Path, log: &Logger) -> Result<Lock> {
         }
     }
     // For whoever waits next, and for people.
-    file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id())).ok();
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .ok();
     Ok(Lock(file))
 }

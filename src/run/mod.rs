@@ -9,7 +9,7 @@ use crate::{
         features::{Features, feature},
         ledger::Ledger,
         logging,
-        mailbox::{Depths, tell},
+        mailbox::Depths,
     },
     cli::RunArgs,
     collect::{node, worker::Worker},
@@ -47,7 +47,10 @@ use std::{
 pub fn run(args: &RunArgs) -> Result<()> {
     let config = config::load(args.file.path(), &args.overrides())?;
     if let Some(unknown) = args.require.iter().find(|name| !feature::ALL.contains(&name.as_str())) {
-        bail!("--require {unknown}: there is no such feature; there are {}", feature::ALL.join(", "));
+        bail!(
+            "--require {unknown}: there is no such feature; there are {}",
+            feature::ALL.join(", ")
+        );
     }
     let (log, guard) = logging::logger(config.log.format, config.log.level.into())?;
     log_panics(&log);
@@ -124,7 +127,16 @@ async fn agent(
         ctx: ctx.clone(),
     };
     let supervisor = Supervisor::new(parts).start();
-    let faces = Arc::new(Faces::new(ctx.clone(), Arc::clone(&config), probe.labels, Arc::clone(&stats), &supervisor));
+    let faces = Arc::new(Faces {
+        ctx: ctx.clone(),
+        config: Arc::clone(&config),
+        node: probe.labels,
+        kernel: Arc::clone(&stats),
+        containers: supervisor.clone().recipient(),
+        actors: supervisor.clone().recipient(),
+        #[cfg(feature = "test-hooks")]
+        breaker: supervisor.clone().recipient(),
+    });
     let servers = [public::serve(public, Arc::clone(&faces))?, admin::serve(admin, faces)?];
     let handles = servers.each_ref().map(actix_web::dev::Server::handle);
     servers.into_iter().for_each(|server| drop(actix_rt::spawn(server)));
@@ -147,7 +159,10 @@ async fn agent(
         futures_util::future::join_all(stops).await;
         shutdown(&supervisor, &ctx).await;
     };
-    if tokio::time::timeout(config.supervisor.shutdown_timeout, end).await.is_err() {
+    if tokio::time::timeout(config.supervisor.shutdown_timeout, end)
+        .await
+        .is_err()
+    {
         warn!(log, "not everything ended in time");
     }
     if let Some(recorder) = recorder {
@@ -261,8 +276,7 @@ pub fn kernel(config: &Config, node: &Node, cgroup2: Option<std::path::PathBuf>)
 /// A socket that a killed agent has left is taken over: whoever holds the lock is the agent.
 fn bind_admin(path: &Path) -> Result<UnixListener> {
     if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)
-            .with_context(|| format!("cannot make {} (admin.socket)", directory.display()))?;
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {} (admin.socket)", directory.display()))?;
     }
     if UnixStream::connect(path).is_ok() {
         bail!("{} (admin.socket) belongs to a running process", path.display());

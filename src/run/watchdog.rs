@@ -30,7 +30,11 @@ pub(super) fn start(ctx: Ctx, limit: Duration) -> Watchdog {
             end(&ctx.log, thread, *age);
         }
     };
-    if std::thread::Builder::new().name("watchdog".into()).spawn(watch).is_err() {
+    if std::thread::Builder::new()
+        .name("watchdog".into())
+        .spawn(watch)
+        .is_err()
+    {
         // Without the thread its messages to systemd stay away, and systemd ends us.
         tell_systemd(&[NotifyState::Status("no watchdog thread".to_owned())]);
     }

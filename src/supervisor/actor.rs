@@ -119,10 +119,19 @@ impl Supervisor {
     }
 
     fn start_container(&mut self, slot: SlotId, id: ContainerId, context: &mut Context<Self>) {
-        let Some(registry) = self.registry.clone().filter(|_| !self.ending) else { return };
-        let log = self.parts.ctx.log.new(slog::o!("component" => "container", "container_id" => id.to_string()));
+        let Some(registry) = self.registry.clone().filter(|_| !self.ending) else {
+            return;
+        };
+        let log = self
+            .parts
+            .ctx
+            .log
+            .new(slog::o!("component" => "container", "container_id" => id.to_string()));
         let blueprint = ContainerBlueprint {
-            ctx: Ctx { log, ..self.parts.ctx.clone() },
+            ctx: Ctx {
+                log,
+                ..self.parts.ctx.clone()
+            },
             limits: self.parts.registry.limits,
             min_age: self.parts.registry.min_age,
             keep: self.parts.registry.keep,
@@ -130,9 +139,8 @@ impl Supervisor {
             stopped: context.address().recipient(),
         };
         let name = id.clone();
-        let container = ContainerActor::start_in_arbiter(&self.parts.core, move |_| {
-            ContainerActor::new(name, slot.0, blueprint)
-        });
+        let container =
+            ContainerActor::start_in_arbiter(&self.parts.core, move |_| ContainerActor::new(name, slot.0, blueprint));
         let recipients = ContainerRecipients {
             share: container.clone().recipient(),
             absorb: container.clone().recipient(),
@@ -196,7 +204,9 @@ impl Handler<SpawnContainer> for Supervisor {
         match self.waits.remove(&message.id) {
             None => self.start_container(message.slot, message.id, context),
             Some(wait) => {
-                context.run_later(wait, move |actor, context| actor.start_container(message.slot, message.id, context));
+                context.run_later(wait, move |actor, context| {
+                    actor.start_container(message.slot, message.id, context)
+                });
             }
         }
     }
@@ -262,7 +272,10 @@ impl Handler<GetContainers> for Supervisor {
     type Result = MessageResult<GetContainers>;
 
     fn handle(&mut self, _: GetContainers, _: &mut Context<Self>) -> Self::Result {
-        let running = self.containers.values().map(|(id, container)| (id.clone(), container.clone().recipient()));
+        let running = self
+            .containers
+            .values()
+            .map(|(id, container)| (id.clone(), container.clone().recipient()));
         MessageResult(Containers {
             running: running.collect(),
             held: self.registry.clone().map(Addr::recipient),
@@ -280,8 +293,15 @@ impl Handler<GetActors> for Supervisor {
         let row = |actor: &'static str, running: bool| ActorRow {
             actor: actor.to_owned(),
             state: if running { "running" } else { "restarting" },
-            restarts: restarts.iter().filter(|(of, _, _)| *of == actor).map(|(_, _, n)| n).sum(),
-            queued: depths.iter().find(|(of, _)| *of == actor).map_or(0, |(_, depth)| *depth),
+            restarts: restarts
+                .iter()
+                .filter(|(of, _, _)| *of == actor)
+                .map(|(_, _, n)| n)
+                .sum(),
+            queued: depths
+                .iter()
+                .find(|(of, _)| *of == actor)
+                .map_or(0, |(_, depth)| *depth),
         };
         let mut rows = vec![
             row("tracer", self.tracer.as_ref().is_some_and(Addr::connected)),
@@ -324,8 +344,14 @@ impl Handler<super::messages::Break> for Supervisor {
         };
         let found = match message {
             Break::Panic(actor) => match actor.as_str() {
-                "tracer" => self.tracer.as_ref().map(|tracer| tell(&tracer.clone().recipient(), Panic)),
-                "registry" => self.registry.as_ref().map(|registry| tell(&registry.clone().recipient(), Panic)),
+                "tracer" => self
+                    .tracer
+                    .as_ref()
+                    .map(|tracer| tell(&tracer.clone().recipient(), Panic)),
+                "registry" => self
+                    .registry
+                    .as_ref()
+                    .map(|registry| tell(&registry.clone().recipient(), Panic)),
                 "container" => {
                     let first = self.containers.values().next();
                     first.map(|(_, container)| tell(&container.clone().recipient(), Panic))
@@ -335,12 +361,14 @@ impl Handler<super::messages::Break> for Supervisor {
                     named.map(|(_, container)| tell(&container.clone().recipient(), Panic))
                 }
             },
-            Break::BlockCore(time) => {
-                self.registry.as_ref().map(|registry| tell(&registry.clone().recipient(), Block(time)))
-            }
-            Break::LoseEvent => {
-                self.registry.as_ref().map(|registry| tell(&registry.clone().recipient(), LoseEvent))
-            }
+            Break::BlockCore(time) => self
+                .registry
+                .as_ref()
+                .map(|registry| tell(&registry.clone().recipient(), Block(time))),
+            Break::LoseEvent => self
+                .registry
+                .as_ref()
+                .map(|registry| tell(&registry.clone().recipient(), LoseEvent)),
         };
         MessageResult(found.is_some())
     }

@@ -132,7 +132,12 @@ impl TracerActor {
         if let Some(counters) = kernel.counters() {
             self.ctx.ledger.set_kernel(counters);
         }
-        let degraded = self.ctx.features.rows().into_iter().filter(|row| row.state != crate::base::features::State::Ok);
+        let degraded = self
+            .ctx
+            .features
+            .rows()
+            .into_iter()
+            .filter(|row| row.state != crate::base::features::State::Ok);
         for row in degraded {
             slog::warn!(self.ctx.log, "a feature is not available"; "feature" => row.feature, "reason" => row.reason,
                 "hint" => row.hint);
@@ -145,7 +150,9 @@ impl TracerActor {
     }
 
     fn drain(&mut self, context: &mut Context<Self>) {
-        let Some(registry) = self.registry.clone().filter(Recipient::connected) else { return };
+        let Some(registry) = self.registry.clone().filter(Recipient::connected) else {
+            return;
+        };
         if self.under_way {
             return;
         }
@@ -215,7 +222,10 @@ impl TracerActor {
 
     fn publish(&self, sockets: usize) {
         let kernel = self.kernel.lock();
-        let maps = kernel.fill().into_iter().map(|(map, entries, capacity)| MapFill { map, entries, capacity });
+        let maps = kernel
+            .fill()
+            .into_iter()
+            .map(|(map, entries, capacity)| MapFill { map, entries, capacity });
         self.stats.publish(KernelReport {
             programs: kernel.program_stats(),
             maps: maps.collect(),
@@ -241,8 +251,16 @@ pub fn decode_batch(raw: &RawBatch) -> (Vec<Event>, Counts, Counts) {
             Err(_) => malformed.add(kind, 1),
         }
     }
-    events.extend(decode::sockets(&raw.spilled_sockets).filter_map(Result::ok).map(Event::SocketSpilled));
-    events.extend(decode::sums(&raw.spilled_sums).filter_map(Result::ok).map(Event::SumSpilled));
+    events.extend(
+        decode::sockets(&raw.spilled_sockets)
+            .filter_map(Result::ok)
+            .map(Event::SocketSpilled),
+    );
+    events.extend(
+        decode::sums(&raw.spilled_sums)
+            .filter_map(Result::ok)
+            .map(Event::SumSpilled),
+    );
     (events, counts, malformed)
 }
 
@@ -350,7 +368,12 @@ mod tests {
 
     fn record(kind: u16) -> ProcessRecord {
         ProcessRecord {
-            header: Header { time_ns: 1, kind, flags: 0, len: size_of::<ProcessRecord>() as u32 },
+            header: Header {
+                time_ns: 1,
+                kind,
+                flags: 0,
+                len: size_of::<ProcessRecord>() as u32,
+            },
             ..Default::default()
         }
     }
@@ -363,8 +386,18 @@ mod tests {
         raw.news.extend_from_slice(record(kind::CONNECT).as_bytes());
         raw.news.extend_from_slice(record(kind::EXIT).as_bytes());
         let (events, counts, malformed) = decode_batch(&raw);
-        assert!(matches!(events[..], [Event::ProcessStarted(_), Event::ProcessExited(_)]));
-        assert_eq!((counts.get(kind::FORK), counts.get(kind::CONNECT), counts.get(kind::EXIT)), (1, 1, 1));
+        assert!(matches!(
+            events[..],
+            [Event::ProcessStarted(_), Event::ProcessExited(_)]
+        ));
+        assert_eq!(
+            (
+                counts.get(kind::FORK),
+                counts.get(kind::CONNECT),
+                counts.get(kind::EXIT)
+            ),
+            (1, 1, 1)
+        );
         assert_eq!((malformed.total(), malformed.get(kind::CONNECT)), (1, 1));
     }
 
@@ -372,10 +405,16 @@ mod tests {
     fn a_lying_length_ends_the_reading() {
         let mut lying = record(kind::FORK);
         lying.header.len = 1_000_000;
-        let raw = RawBatch { news: lying.as_bytes().to_vec(), ..RawBatch::default() };
+        let raw = RawBatch {
+            news: lying.as_bytes().to_vec(),
+            ..RawBatch::default()
+        };
         assert_eq!(decode_batch(&raw).1.total(), 0);
         lying.header.len = 0;
-        let raw = RawBatch { news: lying.as_bytes().to_vec(), ..RawBatch::default() };
+        let raw = RawBatch {
+            news: lying.as_bytes().to_vec(),
+            ..RawBatch::default()
+        };
         assert_eq!(decode_batch(&raw).1.total(), 1);
     }
 }

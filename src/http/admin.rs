@@ -1,0 +1,255 @@
+//! The admin API on its unix socket, for a person at the node and for the subcommands that speak for him. JSON.
+//!
+//! | route | answer |
+//! | --- | --- |
+//! | `GET /api/v1/containers` | [`ContainerList`] |
+//! | `GET /api/v1/containers/{id}` | [`Container`](super::api::Container); the id with its slashes, percent-encoded or not |
+//! | `GET /api/v1/features` | [`Readiness`](super::api::Readiness) |
+//! | `GET /api/v1/ledger` | [`Snapshot`](crate::base::ledger::Snapshot) |
+//! | `GET /api/v1/actors` | [`Actors`] |
+//! | `GET /api/v1/config` | [`Config`](crate::config::Config) as it is after all its layers |
+//!
+//! Everything else is an [`ErrorBody`] with 404 (no such path or container), 405 (another method), 503 (who would know
+//! is being restarted) or 504 (who would know did not answer within `http.scrape_timeout`).
+//!
+//! Builds with the feature `test-hooks` also break things: `POST /api/v1/test/panic/{actor}`,
+//! `POST /api/v1/test/block/core?ms=N`, `POST /api/v1/test/lose-event`; 200 with `{}`, or 404 if there is no such thing.
+use super::{
+    api::{Actors, ContainerList, ErrorBody},
+    public::readiness,
+    scrape::{Collected, Faces, Silence, ask},
+    views,
+};
+use crate::{
+    base::ids::ContainerId,
+    container::{actor::GetSamples, samples::Samples},
+    registry::actor::{GetHeldSamples, GetSnapshot},
+    supervisor::messages::{GetActors, GetContainers},
+};
+use actix_web::{
+    App, FromRequest, Handler, HttpRequest, HttpResponse, HttpServer, Resource, Responder, ResponseError,
+    dev::Server,
+    http::{StatusCode, header},
+    web::{self, Data, Json, Path, ServiceConfig},
+};
+use serde::Serialize;
+use std::{io, os::unix::net::UnixListener, sync::Arc, time::Duration};
+
+/// People ask one at a time.
+const MAX_CONNECTIONS: usize = 64;
+const SHUTDOWN_SECONDS: u64 = 1;
+
+pub fn serve(listener: UnixListener, faces: Arc<Faces>) -> io::Result<Server> {
+    let faces = Data::from(faces);
+    let app = move || App::new().app_data(Data::clone(&faces)).configure(routes);
+    let server = HttpServer::new(app)
+        .workers(1)
+        .worker_max_blocking_threads(1)
+        .max_connections(MAX_CONNECTIONS)
+        .keep_alive(Duration::from_secs(5))
+        .client_request_timeout(Duration::from_secs(5))
+        .client_disconnect_timeout(Duration::from_secs(1))
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .disable_signals()
+        .listen_uds(listener)?;
+    Ok(server.run())
+}
+
+fn routes(app: &mut ServiceConfig) {
+    app.service(get("/api/v1/containers", containers))
+        .service(get("/api/v1/containers/{id:.*}", container))
+        .service(get("/api/v1/features", features))
+        .service(get("/api/v1/ledger", ledger))
+        .service(get("/api/v1/actors", actors))
+        .service(get("/api/v1/config", config));
+    #[cfg(feature = "test-hooks")]
+    hooks::routes(app);
+    app.default_service(web::to(nothing));
+}
+
+fn get<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    let others = || async { Err::<HttpResponse, _>(ApiError::Method { allowed: "GET" }) };
+    web::resource(path).get(handler).default_service(web::to(others))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ApiError {
+    #[error("no container {id}")]
+    NoContainer { id: ContainerId },
+    #[error("there is nothing at {path}")]
+    NoPath { path: String },
+    #[error("only {allowed} is answered here")]
+    Method { allowed: &'static str },
+    #[error("{who} is being restarted, try again")]
+    Gone { who: &'static str },
+    #[error("{who} did not answer within {limit:?}")]
+    Late { who: &'static str, limit: Duration },
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::NoContainer { .. } | Self::NoPath { .. } => StatusCode::NOT_FOUND,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Gone { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Late { .. } => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        if let Self::Method { allowed } = self {
+            response.insert_header((header::ALLOW, *allowed));
+        }
+        response.json(ErrorBody {
+            error: self.to_string(),
+        })
+    }
+}
+
+impl Faces {
+    fn silent(&self, who: &'static str) -> impl Fn(Silence) -> ApiError {
+        let limit = self.config.http.scrape_timeout;
+        move |silence| match silence {
+            Silence::Gone => ApiError::Gone { who },
+            Silence::Late => ApiError::Late { who, limit },
+        }
+    }
+}
+
+const SUPERVISOR: &str = "the supervisor";
+const REGISTRY: &str = "the registry";
+const CONTAINER: &str = "the container";
+const CONTAINERS: &str = "every container";
+
+async fn nothing(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(ApiError::NoPath {
+        path: request.path().to_owned(),
+    })
+}
+
+async fn containers(faces: Data<Faces>) -> Result<Json<ContainerList>, ApiError> {
+    let collected = faces.collect(faces.deadline()).await;
+    let Collected {
+        samples, late, held, ..
+    } = collected.map_err(faces.silent(SUPERVISOR))?;
+    if samples.is_empty() {
+        // An empty list would say that there are none.
+        if late > 0 {
+            return Err(faces.silent(CONTAINERS)(Silence::Late));
+        }
+        held.map_err(faces.silent(REGISTRY))?;
+    }
+    let merged = Samples::merge(&samples);
+    Ok(Json(ContainerList {
+        containers: merged.iter().map(|container| views::summary(container)).collect(),
+        late,
+    }))
+}
+
+async fn container(faces: Data<Faces>, path: Path<String>) -> Result<HttpResponse, ApiError> {
+    let id = ContainerId::from(format!("/{}", path.trim_start_matches('/')));
+    let deadline = faces.deadline();
+    let list = ask(faces.containers.send(GetContainers), deadline).await;
+    let list = list.map_err(faces.silent(SUPERVISOR))?;
+    let mut samples = Vec::new();
+    for (_, actor) in list.running.iter().filter(|(running, _)| *running == id) {
+        let answer = ask(actor.send(GetSamples), deadline).await;
+        samples.push(answer.map_err(faces.silent(CONTAINER))?);
+    }
+    let held = match &list.held {
+        Some(registry) => ask(registry.send(GetHeldSamples), deadline).await,
+        None => Err(Silence::Gone),
+    };
+    match held {
+        Ok(held) => samples.extend(held.into_iter().filter(|held| held.id == id)),
+        Err(silence) if samples.is_empty() => return Err(faces.silent(REGISTRY)(silence)),
+        Err(_) => {}
+    }
+    match Samples::merge(&samples).first() {
+        Some(found) => Ok(HttpResponse::Ok().json(views::container(found))),
+        None => Err(ApiError::NoContainer { id }),
+    }
+}
+
+async fn features(faces: Data<Faces>) -> impl Responder {
+    Json(readiness(&faces))
+}
+
+async fn ledger(faces: Data<Faces>) -> impl Responder {
+    Json(faces.ctx.ledger.snapshot())
+}
+
+async fn actors(faces: Data<Faces>) -> Result<Json<impl Serialize>, ApiError> {
+    let deadline = faces.deadline();
+    let (rows, list) = tokio::join!(
+        ask(faces.actors.send(GetActors), deadline),
+        ask(faces.containers.send(GetContainers), deadline)
+    );
+    let registry = match list.ok().and_then(|list| list.registry) {
+        Some(registry) => ask(registry.send(GetSnapshot), deadline).await.ok(),
+        None => None,
+    };
+    Ok(Json(Actors {
+        actors: rows.map_err(faces.silent(SUPERVISOR))?,
+        registry,
+        kernel: faces.kernel.report(),
+    }))
+}
+
+async fn config(faces: Data<Faces>) -> HttpResponse {
+    HttpResponse::Ok().json(&*faces.config)
+}
+
+#[cfg(feature = "test-hooks")]
+mod hooks {
+    use super::{ApiError, SUPERVISOR};
+    use crate::{
+        http::scrape::{Faces, ask},
+        supervisor::messages::Break,
+    };
+    use actix_web::{
+        HttpRequest, HttpResponse,
+        web::{self, Data, Path, Query, ServiceConfig},
+    };
+    use serde::Deserialize;
+    use std::time::Duration;
+
+    pub(super) fn routes(app: &mut ServiceConfig) {
+        app.route("/api/v1/test/panic/{actor}", web::post().to(panic))
+            .route("/api/v1/test/block/core", web::post().to(block))
+            .route("/api/v1/test/lose-event", web::post().to(lose));
+    }
+
+    async fn send(faces: &Faces, request: &HttpRequest, what: Break) -> Result<HttpResponse, ApiError> {
+        let broken = ask(faces.breaker.send(what), faces.deadline()).await;
+        if broken.map_err(faces.silent(SUPERVISOR))? {
+            return Ok(HttpResponse::Ok().json(serde_json::json!({})));
+        }
+        Err(ApiError::NoPath {
+            path: request.path().to_owned(),
+        })
+    }
+
+    async fn panic(faces: Data<Faces>, request: HttpRequest, actor: Path<String>) -> Result<HttpResponse, ApiError> {
+        send(&faces, &request, Break::Panic(actor.into_inner())).await
+    }
+
+    #[derive(Deserialize)]
+    struct For {
+        ms: u64,
+    }
+
+    async fn block(faces: Data<Faces>, request: HttpRequest, length: Query<For>) -> Result<HttpResponse, ApiError> {
+        send(&faces, &request, Break::BlockCore(Duration::from_millis(length.ms))).await
+    }
+
+    async fn lose(faces: Data<Faces>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+        send(&faces, &request, Break::LoseEvent).await
+    }
+}

@@ -1,0 +1,231 @@
+//! For tests: a supervisor, a registry and containers that answer what they are told to, when they are told to.
+use super::scrape::Faces;
+use crate::{
+    base::{clock::ManualClock, context::Ctx, ids::ContainerId},
+    config::Config,
+    container::{
+        actor::GetSamples,
+        samples::{Destination, Listen, Samples},
+    },
+    metrics::families::NodeLabels,
+    registry::actor::{GetHeldSamples, GetSnapshot, Snapshot, TableSnapshot},
+    supervisor::messages::{ActorRow, Containers, GetActors, GetContainers},
+};
+use actix::{Actor, Addr, Context, Handler, Recipient, ResponseFuture};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::sleep;
+
+/// As good as never.
+pub(super) const NEVER: Duration = Duration::from_secs(1_000_000);
+
+pub(super) fn samples(id: &str) -> Samples {
+    Samples {
+        id: id.into(),
+        exposed: true,
+        since_wall_ns: 1_500_000_000,
+        processes: 2,
+        destinations: vec![Destination {
+            remote: Some("10.0.0.1:80".parse().unwrap()),
+            connects: 3,
+            failures: 1,
+            failures_by_errno: BTreeMap::from([(libc::ECONNREFUSED, 1)]),
+            active: 1,
+            connect_ns: 1_000_000,
+            sent_bytes: 10,
+            received_bytes: 20,
+            has_connected: true,
+        }],
+        listens: vec![Listen {
+            address: "[::1]:443".parse().unwrap(),
+            sockets: 2,
+        }],
+        rejected: 0,
+    }
+}
+
+pub(super) struct FakeContainer {
+    pub samples: Samples,
+    pub after: Duration,
+}
+
+impl Actor for FakeContainer {
+    type Context = Context<Self>;
+}
+
+impl Handler<GetSamples> for FakeContainer {
+    type Result = ResponseFuture<Samples>;
+
+    fn handle(&mut self, _: GetSamples, _: &mut Context<Self>) -> Self::Result {
+        let (samples, after) = (self.samples.clone(), self.after);
+        Box::pin(async move {
+            sleep(after).await;
+            samples
+        })
+    }
+}
+
+pub(super) fn running(id: &str, after: Duration) -> (ContainerId, Recipient<GetSamples>) {
+    let samples = samples(id);
+    (id.into(), FakeContainer { samples, after }.start().recipient())
+}
+
+/// Its mailbox is closed.
+pub(super) fn dead(id: &str) -> (ContainerId, Recipient<GetSamples>) {
+    let arbiter = actix_rt::Arbiter::new();
+    let samples = samples(id);
+    let start = |_: &mut Context<_>| FakeContainer {
+        samples,
+        after: Duration::ZERO,
+    };
+    let addr = FakeContainer::start_in_arbiter(&arbiter.handle(), start);
+    arbiter.stop();
+    arbiter.join().unwrap();
+    (id.into(), addr.recipient())
+}
+
+pub(super) struct FakeRegistry {
+    pub held: Vec<Samples>,
+    pub after: Duration,
+}
+
+impl Actor for FakeRegistry {
+    type Context = Context<Self>;
+}
+
+impl Handler<GetHeldSamples> for FakeRegistry {
+    type Result = ResponseFuture<Vec<Samples>>;
+
+    fn handle(&mut self, _: GetHeldSamples, _: &mut Context<Self>) -> Self::Result {
+        let (held, after) = (self.held.clone(), self.after);
+        Box::pin(async move {
+            sleep(after).await;
+            held
+        })
+    }
+}
+
+impl Handler<GetSnapshot> for FakeRegistry {
+    type Result = ResponseFuture<Snapshot>;
+
+    fn handle(&mut self, _: GetSnapshot, _: &mut Context<Self>) -> Self::Result {
+        let after = self.after;
+        Box::pin(async move {
+            sleep(after).await;
+            Snapshot {
+                batches: 1,
+                questions_waiting: 0,
+                containers_running: 1,
+                tables: vec![TableSnapshot {
+                    table: "processes",
+                    entries: 5,
+                    capacity: 10,
+                    rejected: 0,
+                }],
+            }
+        })
+    }
+}
+
+#[derive(Default)]
+pub(super) struct FakeSupervisor {
+    pub running: Vec<(ContainerId, Recipient<GetSamples>)>,
+    pub registry: Option<Addr<FakeRegistry>>,
+    /// Answers that many times, and then no more.
+    pub answers: Option<usize>,
+    pub asked: Arc<AtomicUsize>,
+    #[cfg(feature = "test-hooks")]
+    pub broken: Arc<parking_lot::Mutex<Vec<String>>>,
+}
+
+impl FakeSupervisor {
+    fn hangs(&self) -> bool {
+        self.answers
+            .is_some_and(|answers| self.asked.load(Ordering::SeqCst) > answers)
+    }
+}
+
+impl Actor for FakeSupervisor {
+    type Context = Context<Self>;
+}
+
+impl Handler<GetContainers> for FakeSupervisor {
+    type Result = ResponseFuture<Containers>;
+
+    fn handle(&mut self, _: GetContainers, _: &mut Context<Self>) -> Self::Result {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let after = if self.hangs() { NEVER } else { Duration::ZERO };
+        let containers = Containers {
+            running: self.running.clone(),
+            held: self.registry.clone().map(Addr::recipient),
+            registry: self.registry.clone().map(Addr::recipient),
+        };
+        Box::pin(async move {
+            sleep(after).await;
+            containers
+        })
+    }
+}
+
+impl Handler<GetActors> for FakeSupervisor {
+    type Result = ResponseFuture<Vec<ActorRow>>;
+
+    fn handle(&mut self, _: GetActors, _: &mut Context<Self>) -> Self::Result {
+        let after = if self.hangs() { NEVER } else { Duration::ZERO };
+        Box::pin(async move {
+            sleep(after).await;
+            vec![ActorRow {
+                actor: "registry".to_owned(),
+                state: "running",
+                restarts: 1,
+                queued: 0,
+            }]
+        })
+    }
+}
+
+#[cfg(feature = "test-hooks")]
+impl Handler<crate::supervisor::messages::Break> for FakeSupervisor {
+    type Result = bool;
+
+    fn handle(&mut self, what: crate::supervisor::messages::Break, _: &mut Context<Self>) -> bool {
+        let what = format!("{what:?}");
+        let known = !what.contains("nobody");
+        self.broken.lock().push(what);
+        known
+    }
+}
+
+impl FakeSupervisor {
+    /// The faces of an agent whose supervisor this is, and the hands of its clock.
+    pub(super) fn faces(self) -> (Arc<Faces>, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new(0, 0, 0));
+        let ctx = Ctx {
+            log: slog::Logger::root(slog::Discard, slog::o!()),
+            clock: Arc::clone(&clock) as _,
+            ledger: Arc::default(),
+            features: Arc::default(),
+            depths: Arc::default(),
+            pulses: Arc::default(),
+            restarts: Arc::default(),
+        };
+        let supervisor = self.start();
+        let faces = Faces {
+            ctx,
+            config: Arc::new(Config::default()),
+            node: NodeLabels::default(),
+            kernel: Arc::default(),
+            containers: supervisor.clone().recipient(),
+            actors: supervisor.clone().recipient(),
+            #[cfg(feature = "test-hooks")]
+            breaker: supervisor.recipient(),
+        };
+        (Arc::new(faces), clock)
+    }
+}

@@ -1,0 +1,121 @@
+//! From samples to the bodies of the admin API.
+use super::api::{Container, ContainerSummary, Destination, Listen};
+use crate::{
+    container::samples::{self, Samples},
+    metrics::families::destination_labels,
+    registry::identity::app_id,
+};
+use std::collections::BTreeMap;
+
+pub(super) fn summary(of: &Samples) -> ContainerSummary {
+    ContainerSummary {
+        id: of.id.to_string(),
+        app_id: app_id(&of.id),
+        processes: of.processes,
+        since_unix: unix(of.since_wall_ns),
+        exposed: of.exposed,
+        destinations: of.destinations.len(),
+        listens: of.listens.len(),
+    }
+}
+
+pub(super) fn container(of: &Samples) -> Container {
+    Container {
+        id: of.id.to_string(),
+        app_id: app_id(&of.id),
+        exposed: of.exposed,
+        since_unix: unix(of.since_wall_ns),
+        processes: of.processes,
+        destinations: of.destinations.iter().map(destination).collect(),
+        listens: of.listens.iter().map(listen).collect(),
+    }
+}
+
+fn destination(of: &samples::Destination) -> Destination {
+    let (destination, actual_destination) = destination_labels(of);
+    Destination {
+        destination,
+        actual_destination,
+        successful_connects: of.connects,
+        failed_connects: of.failures,
+        active: of.active,
+        connect_seconds: of.connect_ns as f64 / 1e9,
+        sent_bytes: of.sent_bytes,
+        received_bytes: of.received_bytes,
+        failures: failures(of),
+    }
+}
+
+fn listen(of: &samples::Listen) -> Listen {
+    Listen {
+        address: of.address.to_string(),
+        open: of.sockets > 0,
+        sockets: of.sockets,
+    }
+}
+
+fn unix(wall_ns: u64) -> f64 {
+    wall_ns as f64 / 1e9
+}
+
+/// By what became of them. Those that only a sum tells of are `unknown`.
+fn failures(of: &samples::Destination) -> BTreeMap<String, u64> {
+    let mut words: BTreeMap<String, u64> = BTreeMap::new();
+    for (errno, count) in &of.failures_by_errno {
+        *words.entry(word(*errno)).or_default() += count;
+    }
+    let told: u64 = words.values().sum();
+    if of.failures > told {
+        words.insert("unknown".to_owned(), of.failures - told);
+    }
+    words
+}
+
+fn word(errno: i32) -> String {
+    let word = match errno {
+        // No error came: its caller gave up, or the host let no SYN out.
+        0 => "abandoned_or_unrouted",
+        libc::ECONNREFUSED => "refused",
+        libc::ETIMEDOUT => "timed_out",
+        libc::ENETUNREACH | libc::EHOSTUNREACH => "unreachable",
+        libc::ECONNRESET => "reset",
+        _ => return format!("errno_{errno}"),
+    };
+    word.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(failures: u64, by_errno: &[(i32, u64)]) -> samples::Destination {
+        samples::Destination {
+            remote: Some("10.0.0.1:80".parse().unwrap()),
+            connects: 0,
+            failures,
+            failures_by_errno: by_errno.iter().copied().collect(),
+            active: 0,
+            connect_ns: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
+            has_connected: false,
+        }
+    }
+
+    #[test]
+    fn failures_in_words() {
+        let errnos = [(0, 1), (101, 2), (113, 3), (111, 4), (110, 5), (104, 6), (13, 7)];
+        let words: Vec<_> = failures(&failed(30, &errnos)).into_iter().collect();
+        let expected = [
+            ("abandoned_or_unrouted", 1),
+            ("errno_13", 7),
+            ("refused", 4),
+            ("reset", 6),
+            ("timed_out", 5),
+            ("unknown", 2),
+            ("unreachable", 5),
+        ];
+        assert_eq!(words, expected.map(|(word, count)| (word.to_owned(), count)));
+        assert!(failures(&failed(0, &[])).is_empty());
+    }
+}
