@@ -245,7 +245,7 @@ fn rows(state: &ContainerState) -> Vec<(String, bool)> {
     samples(state)
         .listens
         .into_iter()
-        .map(|listen| (listen.0.to_string(), listen.1))
+        .map(|listen| (listen.address.to_string(), listen.sockets > 0))
         .collect()
 }
 
