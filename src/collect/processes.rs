@@ -321,7 +321,9 @@ mod tests {
     fn real_processes() {
         let uptime = || {
             let text = fs::read_to_string("/proc/uptime").unwrap();
-            (text.split(' ').next().unwrap().parse::<f64>().unwrap() * 1e9) as u64
+            // Hundredths, which a float times a billion would miss by a nanosecond.
+            let hundredths = text.split(' ').next().unwrap().replace('.', "");
+            hundredths.parse::<u64>().unwrap() * 10_000_000
         };
         let before = uptime();
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();

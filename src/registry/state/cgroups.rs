@@ -1,0 +1,91 @@
+//! Cgroups get their names, and with them the processes that waited.
+use super::{Cgroup, RegistryState, Target};
+use crate::{
+    base::{ids::CgroupId, now::Now},
+    decode::CgroupEvent,
+    registry::{
+        effects::{Answer, Effects},
+        identity::{self, CgroupFile},
+    },
+};
+use std::sync::Arc;
+use tarsier_common::kind;
+
+impl RegistryState {
+    pub(super) fn cgroup_made(&mut self, event: CgroupEvent, now: Now, effects: &mut Effects) {
+        effects.outcome.delivered.add(kind::CGROUP_MADE, 1);
+        // Where v1 hierarchies exist too, the path in the unified one is half the truth.
+        if self.node.legacy_hierarchies {
+            return;
+        }
+        let Some(path) = event.path else { return };
+        let file = CgroupFile {
+            unified: Some(path),
+            ..CgroupFile::default()
+        };
+        let path = identity::placement(&file, &self.cgroup_root).path;
+        self.cgroup_named(event.cgroup, Some(path), now, effects);
+    }
+
+    pub(super) fn cgroup_removed(&mut self, event: &CgroupEvent, now: Now, effects: &mut Effects) {
+        effects.outcome.delivered.add(kind::CGROUP_GONE, 1);
+        if let Some(cgroup) = self.cgroups.get_mut(&event.cgroup) {
+            cgroup.removed_ns = Some(now.monotonic_ns);
+        }
+    }
+
+    pub(super) fn cgroup_named(&mut self, cgroup: CgroupId, path: Option<Arc<str>>, now: Now, effects: &mut Effects) {
+        let owner = path.map(|path| self.owner_of_path(&path));
+        let entry = self.cgroups.get_or_insert_with(cgroup, || Cgroup {
+            owner: None,
+            asked: false,
+            removed_ns: None,
+        });
+        if let Some(entry) = entry {
+            entry.asked = owner.is_some();
+            entry.owner = owner.clone();
+        }
+        for tgid in self.waiting.remove(&cgroup).unwrap_or_default() {
+            if owner.is_none()
+                && let Some(process) = self.processes.get_mut(&tgid)
+            {
+                // Nobody could name its cgroup any more: it stands for itself.
+                process.path = Some("/".into());
+                process.cgroup = None;
+            }
+            self.named(tgid, now, effects);
+        }
+    }
+
+    /// A process that waited for its container's name has it now.
+    pub(super) fn named(&mut self, tgid: u32, now: Now, effects: &mut Effects) {
+        let Some(process) = self.processes.get(&tgid) else {
+            return;
+        };
+        let key = process.key;
+        let target = self.target(tgid, now, effects);
+        let to = match target {
+            Target::Unnamed => return,
+            Target::Slot(slot) => Some(slot),
+            Target::Nowhere(_) => None,
+        };
+        self.place(tgid, now, effects);
+        self.slots.settle(key, to, now, effects);
+    }
+
+    pub fn answer(&mut self, answer: Answer, now: Now) -> Effects {
+        let mut effects = Effects::default();
+        match answer {
+            Answer::Cgroup { cgroup, path } => self.cgroup_named(cgroup, path, now, &mut effects),
+            Answer::Process { process, path } => {
+                if let Some(known) = self.known(process) {
+                    // Gone before anybody looked: it stands for itself.
+                    known.path = Some(path.unwrap_or_else(|| "/".into()));
+                    self.named(process.tgid, now, &mut effects);
+                }
+            }
+            Answer::Addresses { netns, ips } => self.addresses(netns, ips, now, &mut effects),
+        }
+        effects
+    }
+}

@@ -1,0 +1,261 @@
+//! Which process belongs to which container, and so which event to whom. Pure: no actor, no clock, no file.
+//!
+//! A process is found by its cgroup in the unified hierarchy; where it is placed in v1 hierarchies only (the id is then
+//! the root's), by its path in /proc, which children inherit until somebody moves them.
+mod cgroups;
+mod processes;
+mod sockets;
+mod upkeep;
+
+use super::{
+    effects::{Effects, SlotId},
+    identity::{self, CgroupRoot},
+    slots::Slots,
+};
+use crate::{
+    base::{
+        ids::{CgroupId, NetnsId, ProcKey},
+        ledger::Reason,
+        now::Now,
+        table::Table,
+    },
+    config::Standalone,
+    container::{
+        destination::Filter,
+        samples::Samples,
+        state::{ContainerEvent, Limits},
+    },
+    decode::{Comm, Event},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+use tarsier_common::kind;
+
+/// What does not change while the agent runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub standalone: Standalone,
+    pub cgroup_root: String,
+    pub filter: Filter,
+    pub limits: Limits,
+    pub min_age: Duration,
+    pub keep: Duration,
+    pub max_containers: usize,
+    pub max_pending: usize,
+    pub max_processes: usize,
+    pub max_sockets: usize,
+    /// Off in a replay: then all states stay with the registry.
+    pub actors: bool,
+    /// No slot of an earlier registry may be taken for one of this one.
+    pub first_slot: u64,
+}
+
+/// What was found out about the node before the first event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Node {
+    pub host_netns: NetnsId,
+    pub root_cgroup: CgroupId,
+    /// Where the agent itself is, if it looks from another cgroup namespace.
+    pub cgroup_base: String,
+    /// v1 hierarchies are mounted: only /proc tells the whole placement.
+    pub legacy_hierarchies: bool,
+    pub own_tgid: u32,
+}
+
+/// A process as /proc shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProcessFound {
+    pub process: ProcKey,
+    pub comm: Comm,
+    pub kernel_thread: bool,
+    pub path: Arc<str>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Inventory {
+    pub taken_boottime_ns: u64,
+    pub processes: Vec<ProcessFound>,
+    /// All processes were seen: one that is not here is gone.
+    pub complete: bool,
+}
+
+#[derive(Debug)]
+struct Process {
+    key: ProcKey,
+    comm: Comm,
+    /// `None`: found in /proc, which does not tell.
+    cgroup: Option<CgroupId>,
+    /// From /proc, or inherited.
+    path: Option<Arc<str>>,
+    slot: Option<SlotId>,
+    exited_ns: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Cgroup {
+    owner: Option<identity::Owner>,
+    asked: bool,
+    removed_ns: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Namespace {
+    ips: Option<Arc<[IpAddr]>>,
+    told: HashSet<SlotId>,
+    /// Whom to ask through.
+    tgid: u32,
+    asked_ns: Option<u64>,
+}
+
+/// For events that come after their process has gone.
+const KEEP_EXITED_NS: u64 = 5_000_000_000;
+/// Then a process is shown under its own name.
+const IDENTITY_DEADLINE_NS: u64 = 5_000_000_000;
+const ADDRESSES_EVERY_NS: u64 = 30_000_000_000;
+/// /proc counts start times in ticks of this many nanoseconds.
+const TICK_NS: u64 = 10_000_000;
+
+pub struct RegistryState {
+    settings: Settings,
+    node: Node,
+    cgroup_root: CgroupRoot,
+    processes: Table<u32, Process>,
+    exited: VecDeque<(u64, ProcKey)>,
+    cgroups: Table<CgroupId, Cgroup>,
+    owners: HashMap<Arc<str>, identity::Owner>,
+    waiting: HashMap<CgroupId, HashSet<u32>>,
+    slots: Slots,
+    namespaces: HashMap<NetnsId, Namespace>,
+}
+
+/// Where an event goes.
+enum Target {
+    Slot(SlotId),
+    /// To the process's own pending slot, until somebody names its container.
+    Unnamed,
+    Nowhere(Reason),
+}
+
+impl RegistryState {
+    pub fn new(settings: Settings, node: Node) -> Self {
+        Self {
+            // The kernel's own paths begin at the root of the hierarchy, wherever the agent is.
+            cgroup_root: CgroupRoot::new("/", &settings.cgroup_root),
+            processes: Table::new(settings.max_processes),
+            exited: VecDeque::new(),
+            cgroups: Table::new(settings.max_processes),
+            owners: HashMap::new(),
+            waiting: HashMap::new(),
+            slots: Slots::new(
+                settings.limits,
+                settings.max_containers,
+                settings.max_pending,
+                settings.max_sockets,
+                settings.actors,
+                settings.first_slot,
+            ),
+            namespaces: HashMap::new(),
+            settings,
+            node,
+        }
+    }
+
+    pub fn apply(&mut self, events: impl IntoIterator<Item = Event>, now: Now) -> Effects {
+        let mut effects = Effects::default();
+        for event in events {
+            self.event(event, now, &mut effects);
+        }
+        effects
+    }
+
+    fn event(&mut self, event: Event, now: Now, effects: &mut Effects) {
+        match event {
+            Event::ProcessStarted(event) => self.started(&event, now, effects),
+            Event::ProcessExec(event) => self.executed(&event, now, effects),
+            Event::ProcessExited(event) => self.exited(&event, now, effects),
+            Event::CgroupMoved(event) => self.moved(&event, now, effects),
+            Event::CgroupMade(event) => self.cgroup_made(event, now, effects),
+            Event::CgroupRemoved(event) => self.cgroup_removed(&event, now, effects),
+            Event::ConnectionOpened(event) => {
+                self.socket(&event, Some(kind::CONNECT), ContainerEvent::Opened, now, effects);
+            }
+            Event::ConnectionFailed(event) => {
+                self.socket(&event, Some(kind::CONNECT_FAILED), ContainerEvent::Failed, now, effects);
+            }
+            Event::ConnectionClosed(event) => {
+                self.socket(&event, Some(kind::CLOSE), ContainerEvent::Closed, now, effects);
+            }
+            Event::ListenOpened(event) => {
+                self.socket(&event, Some(kind::LISTEN), ContainerEvent::ListenOpened, now, effects);
+            }
+            Event::ListenClosed(event) => {
+                self.socket(
+                    &event,
+                    Some(kind::LISTEN_CLOSE),
+                    ContainerEvent::ListenClosed,
+                    now,
+                    effects,
+                );
+            }
+            Event::SocketSeen(event) => self.socket(&event, None, ContainerEvent::Seen, now, effects),
+            Event::SocketSpilled(event) if event.listening => {
+                self.socket(&event, None, ContainerEvent::ListenClosed, now, effects);
+            }
+            Event::SocketSpilled(event) => self.socket(&event, None, ContainerEvent::Closed, now, effects),
+            Event::SumSpilled(event) => self.sum(&event, now, effects),
+        }
+    }
+
+    /// `false`: the slot is gone, and so the actor may go.
+    pub fn container_runs(&mut self, slot: SlotId) -> (bool, Effects) {
+        let mut effects = Effects::default();
+        let wanted = self.slots.running(slot, &mut effects);
+        (wanted, effects)
+    }
+
+    pub fn container_lost(&mut self, slot: SlotId, now: Now) -> Effects {
+        let mut effects = Effects::default();
+        self.slots.lost(slot, now, &mut effects);
+        for namespace in self.namespaces.values_mut() {
+            namespace.told.remove(&slot);
+        }
+        effects
+    }
+
+    /// Of the containers whose state is here.
+    pub fn samples(&mut self, now: Now) -> Vec<Samples> {
+        let (min_age, host) = (self.settings.min_age, self.node.host_netns);
+        let held = self.slots.held_mut();
+        held.filter_map(|(id, state)| Some(state.samples(id?, now, min_age, host)))
+            .collect()
+    }
+
+    /// Tables with their entries, limits and refusals.
+    pub fn tables(&self) -> [(&'static str, usize, usize, u64); 6] {
+        let table = |name, len, capacity, rejected| (name, len, capacity, rejected);
+        let sockets = self.slots.sockets();
+        [
+            table(
+                "processes",
+                self.processes.len(),
+                self.processes.capacity(),
+                self.processes.rejected(),
+            ),
+            table(
+                "cgroups",
+                self.cgroups.len(),
+                self.cgroups.capacity(),
+                self.cgroups.rejected(),
+            ),
+            table("containers", self.slots.len(), self.settings.max_containers, 0),
+            table("pending", self.slots.pending(), self.settings.max_pending, 0),
+            table("sockets", sockets.len(), sockets.capacity(), sockets.rejected()),
+            table("namespaces", self.namespaces.len(), self.settings.max_containers, 0),
+        ]
+    }
+}

@@ -1,0 +1,250 @@
+//! Processes come, go, and are with their containers.
+use super::{Cgroup, Process, RegistryState, TICK_NS, Target};
+use crate::{
+    base::{
+        ids::{CgroupId, ContainerId, ProcKey},
+        ledger::Reason,
+        now::Now,
+    },
+    config::Standalone,
+    decode::{Comm, Owner, ProcessEvent},
+    registry::{
+        effects::{Ask, Effects},
+        identity,
+    },
+};
+use std::sync::Arc;
+use tarsier_common::kind;
+
+impl RegistryState {
+    pub(super) fn started(&mut self, event: &ProcessEvent, now: Now, effects: &mut Effects) {
+        let owner = &event.owner;
+        if event.kernel_thread {
+            return effects.outcome.dropped.push((kind::FORK, Reason::KernelThread));
+        }
+        if owner.process.tgid == self.node.own_tgid {
+            return effects.outcome.dropped.push((kind::FORK, Reason::Own));
+        }
+        let parent = self.processes.get(&event.parent_tgid);
+        // A path is inherited; a child that was cloned into another cgroup has that one's.
+        let path = parent.filter(|parent| parent.cgroup.is_none_or(|cgroup| cgroup == owner.cgroup));
+        let path = path.and_then(|parent| parent.path.clone());
+        if self.add(owner, path, now, effects) {
+            effects.outcome.delivered.add(kind::FORK, 1);
+        } else {
+            effects.outcome.dropped.push((kind::FORK, Reason::TableFull));
+        }
+    }
+
+    /// Puts a process into the index and with its container. `false`: the index is full.
+    pub(super) fn add(&mut self, owner: &Owner, path: Option<Arc<str>>, now: Now, effects: &mut Effects) -> bool {
+        let tgid = owner.process.tgid;
+        // Its exit was missed, or the pid is used again while late events may still come.
+        self.forget(tgid, now, effects);
+        let process = Process {
+            key: owner.process,
+            comm: owner.comm,
+            cgroup: Some(owner.cgroup),
+            path,
+            slot: None,
+            exited_ns: None,
+        };
+        if self.processes.len() >= self.processes.capacity() {
+            self.expire(now.monotonic_ns);
+        }
+        if self.processes.insert(tgid, process).is_err() {
+            return false;
+        }
+        self.place(tgid, now, effects);
+        true
+    }
+
+    pub(super) fn forget(&mut self, tgid: u32, now: Now, effects: &mut Effects) {
+        if let Some(old) = self.processes.remove(&tgid)
+            && let Some(slot) = old.slot
+        {
+            self.slots.leave(slot, now, effects);
+        }
+    }
+
+    pub(super) fn executed(&mut self, event: &ProcessEvent, now: Now, effects: &mut Effects) {
+        effects.outcome.delivered.add(kind::EXEC, 1);
+        let owner = &event.owner;
+        if owner.process.tgid == self.node.own_tgid {
+            return;
+        }
+        match self.known(owner.process) {
+            Some(process) => {
+                process.comm = owner.comm;
+                process.key = owner.process;
+                process.enter(owner.cgroup);
+                self.place(owner.process.tgid, now, effects);
+            }
+            None => {
+                self.add(owner, None, now, effects);
+            }
+        }
+    }
+
+    pub(super) fn exited(&mut self, event: &ProcessEvent, now: Now, effects: &mut Effects) {
+        let key = event.owner.process;
+        if event.kernel_thread {
+            return effects.outcome.dropped.push((kind::EXIT, Reason::KernelThread));
+        }
+        if key.tgid == self.node.own_tgid {
+            return effects.outcome.dropped.push((kind::EXIT, Reason::Own));
+        }
+        effects.outcome.delivered.add(kind::EXIT, 1);
+        let Some(process) = self.known(key) else { return };
+        if process.exited_ns.is_some() {
+            return;
+        }
+        process.exited_ns = Some(now.monotonic_ns);
+        let slot = process.slot.take();
+        let key = process.key;
+        self.exited.push_back((now.monotonic_ns, key));
+        if let Some(slot) = slot {
+            self.slots.leave(slot, now, effects);
+        }
+    }
+
+    pub(super) fn moved(&mut self, event: &ProcessEvent, now: Now, effects: &mut Effects) {
+        effects.outcome.delivered.add(kind::CGROUP_MOVE, 1);
+        let root = self.node.root_cgroup;
+        let Some(process) = self.known(event.owner.process) else {
+            return;
+        };
+        if !event.legacy_hierarchy {
+            process.enter(event.owner.cgroup);
+        } else if event.owner.cgroup == root {
+            // Only /proc knows where it is now.
+            process.path = None;
+        } else {
+            return;
+        }
+        self.place(event.owner.process.tgid, now, effects);
+    }
+
+    /// The living or lately ended process of this key.
+    pub(super) fn known(&mut self, key: ProcKey) -> Option<&mut Process> {
+        let process = self.processes.get_mut(&key.tgid)?;
+        same_start(process.key.start_ns, key.start_ns).then_some(process)
+    }
+
+    /// Finds the process's container anew and moves it there.
+    pub(super) fn place(&mut self, tgid: u32, now: Now, effects: &mut Effects) {
+        let target = self.target(tgid, now, effects);
+        let Some(process) = self.processes.get_mut(&tgid) else {
+            return;
+        };
+        if process.exited_ns.is_some() {
+            return;
+        }
+        let start_ns = process.key.start_ns;
+        let to = match target {
+            Target::Slot(slot) => Some(slot),
+            // Nowhere until somebody says where: what it does meanwhile is not its old container's.
+            Target::Unnamed | Target::Nowhere(_) => None,
+        };
+        let from = std::mem::replace(&mut process.slot, to);
+        if from == to {
+            return;
+        }
+        if let Some(from) = from {
+            self.slots.leave(from, now, effects);
+        }
+        if let Some(to) = to {
+            self.slots.join(to, start_ns, now, effects);
+        }
+    }
+
+    pub(super) fn target(&mut self, tgid: u32, now: Now, effects: &mut Effects) -> Target {
+        let Some(process) = self.processes.get(&tgid) else {
+            return Target::Nowhere(Reason::Ignored);
+        };
+        let (key, comm, cgroup, path) = (process.key, process.comm, process.cgroup, process.path.clone());
+        let unified = cgroup.filter(|cgroup| *cgroup != self.node.root_cgroup && cgroup.0 != 0);
+        let owner = match (unified, path) {
+            (Some(cgroup), path) => self.owner_of_cgroup(cgroup, path, tgid, effects),
+            (None, Some(path)) => Some(self.owner_of_path(&path)),
+            (None, None) => {
+                effects.asks.push(Ask::Process { process: key });
+                None
+            }
+        };
+        match owner {
+            Some(owner) => self.target_of(&owner, key, &comm, now),
+            None => Target::Unnamed,
+        }
+    }
+
+    pub(super) fn owner_of_cgroup(
+        &mut self,
+        cgroup: CgroupId,
+        path: Option<Arc<str>>,
+        tgid: u32,
+        effects: &mut Effects,
+    ) -> Option<identity::Owner> {
+        let learned = path.map(|path| self.owner_of_path(&path));
+        let entry = self.cgroups.get_or_insert_with(cgroup, || Cgroup {
+            owner: None,
+            asked: false,
+            removed_ns: None,
+        });
+        let Some(entry) = entry else { return learned };
+        if entry.owner.is_none() {
+            entry.owner = learned;
+        }
+        if entry.owner.is_none() {
+            if !entry.asked {
+                entry.asked = true;
+                effects.asks.push(Ask::Cgroup { cgroup, tgid });
+            }
+            self.waiting.entry(cgroup).or_default().insert(tgid);
+        }
+        entry.owner.clone()
+    }
+
+    pub(super) fn owner_of_path(&mut self, path: &Arc<str>) -> identity::Owner {
+        const CACHED: usize = 10_000;
+        if let Some(owner) = self.owners.get(path) {
+            return owner.clone();
+        }
+        let owner = identity::owner(path);
+        if self.owners.len() >= CACHED {
+            self.owners.clear();
+        }
+        self.owners.insert(Arc::clone(path), owner.clone());
+        owner
+    }
+
+    pub(super) fn target_of(&mut self, owner: &identity::Owner, process: ProcKey, comm: &Comm, now: Now) -> Target {
+        let id: ContainerId = match (owner, self.settings.standalone) {
+            (identity::Owner::Ignored(_), _) => return Target::Nowhere(Reason::Ignored),
+            (identity::Owner::Container(id), _) => id.clone(),
+            (identity::Owner::Standalone, Standalone::Off) => return Target::Nowhere(Reason::StandaloneOff),
+            (identity::Owner::Standalone, mode) => {
+                identity::standalone_id(comm, process.tgid, mode == Standalone::PerProcess)
+            }
+        };
+        match self.slots.of_container(&id, now) {
+            Ok(slot) => Target::Slot(slot),
+            Err(reason) => Target::Nowhere(reason),
+        }
+    }
+}
+
+impl Process {
+    /// A path was true for the cgroup the process was in.
+    pub(super) fn enter(&mut self, cgroup: CgroupId) {
+        if self.cgroup.is_some_and(|old| old != cgroup) {
+            self.path = None;
+        }
+        self.cgroup = Some(cgroup);
+    }
+}
+
+/// Start times from /proc are cut to ticks.
+pub(super) fn same_start(a: u64, b: u64) -> bool {
+    a == b || a / TICK_NS == b / TICK_NS
+}

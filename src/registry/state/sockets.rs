@@ -1,0 +1,186 @@
+//! Events of sockets find their container.
+use super::{RegistryState, Target};
+use crate::{
+    base::{
+        ids::{NetnsId, ProcKey, SocketId},
+        ledger::Reason,
+        now::Now,
+    },
+    container::{destination::SkipReason, state::ContainerEvent},
+    decode::{Owner, SocketEvent, SumEvent},
+    registry::{
+        effects::{Ask, Effects, SlotId},
+        identity,
+    },
+};
+use std::{net::IpAddr, sync::Arc};
+
+impl RegistryState {
+    pub(super) fn socket(
+        &mut self,
+        event: &SocketEvent,
+        kind: Option<u16>,
+        make: impl FnOnce(SocketEvent) -> ContainerEvent,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let target = match self.refuses(event) {
+            Some(reason) => Target::Nowhere(reason),
+            None => self.target_of_socket(event.socket, &event.owner, now, effects),
+        };
+        let slot = match target {
+            Target::Slot(slot) => slot,
+            Target::Unnamed => match self.slots.of_process(event.owner.process, now) {
+                Ok(slot) => slot,
+                Err(reason) => return drop_event(kind, reason, effects),
+            },
+            Target::Nowhere(reason) => return drop_event(kind, reason, effects),
+        };
+        let event_for = make(*event);
+        match event_for {
+            ContainerEvent::Opened(_) | ContainerEvent::Seen(_) | ContainerEvent::ListenOpened(_) => {
+                self.slots.socket_opened(event.socket, slot);
+            }
+            ContainerEvent::Closed(_) | ContainerEvent::ListenClosed(_) => self.slots.socket_closed(event.socket),
+            _ => {}
+        }
+        let wildcard = event.listening && event.local.ip().is_unspecified();
+        let opens = !matches!(event_for, ContainerEvent::ListenClosed(_));
+        self.slots.route(slot, event_for, kind, now, effects);
+        if wildcard && opens {
+            self.tell_addresses(event.netns, event.owner.process.tgid, slot, now, effects);
+        }
+    }
+
+    pub(super) fn refuses(&self, event: &SocketEvent) -> Option<Reason> {
+        if event.owner.process.tgid == self.node.own_tgid {
+            return Some(Reason::Own);
+        }
+        let decision = if event.listening {
+            self.settings.filter.decide_listen(event.local)
+        } else {
+            self.settings
+                .filter
+                .decide(event.remote, event.netns == self.node.host_netns)
+        };
+        decision.err().map(reason_of)
+    }
+
+    pub(super) fn target_of_socket(
+        &mut self,
+        socket: SocketId,
+        owner: &Owner,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Target {
+        if let Some(slot) = self.slots.slot_of_socket(socket) {
+            return Target::Slot(slot);
+        }
+        self.target_of_owner(owner, now, effects)
+    }
+
+    pub(super) fn target_of_owner(&mut self, owner: &Owner, now: Now, effects: &mut Effects) -> Target {
+        let tgid = owner.process.tgid;
+        match self.known(owner.process) {
+            // The kernel's word at the event is newer than ours.
+            Some(process) if process.cgroup != Some(owner.cgroup) => {
+                process.enter(owner.cgroup);
+                self.place(tgid, now, effects);
+            }
+            Some(_) => {}
+            None => {
+                // The news of its start was lost, or comes with the inventory.
+                if !self.add(owner, None, now, effects) {
+                    return Target::Nowhere(Reason::TableFull);
+                }
+            }
+        }
+        match self.processes.get(&tgid).and_then(|process| process.slot) {
+            Some(slot) => Target::Slot(slot),
+            None => self.target(tgid, now, effects),
+        }
+    }
+
+    pub(super) fn sum(&mut self, sum: &SumEvent, now: Now, effects: &mut Effects) {
+        let in_host = sum.netns == self.node.host_netns;
+        if self.settings.filter.decide(sum.remote, in_host).is_err() {
+            return;
+        }
+        let target = match sum.process {
+            Some(process) => {
+                let owner = Owner {
+                    process,
+                    cgroup: sum.cgroup,
+                    comm: sum.comm,
+                };
+                self.target_of_owner(&owner, now, effects)
+            }
+            None => {
+                let owner = self.cgroups.get(&sum.cgroup).and_then(|cgroup| cgroup.owner.clone());
+                // All processes of this cgroup are gone and it was never named: under their own name.
+                let owner = owner.unwrap_or(identity::Owner::Standalone);
+                let nobody = ProcKey { tgid: 0, start_ns: 0 };
+                self.target_of(&owner, nobody, &sum.comm, now)
+            }
+        };
+        let slot = match (target, sum.process) {
+            (Target::Slot(slot), _) => Some(slot),
+            (Target::Unnamed, Some(process)) => self.slots.of_process(process, now).ok(),
+            _ => None,
+        };
+        if let Some(slot) = slot {
+            self.slots
+                .route(slot, ContainerEvent::SumSpilled(*sum), None, now, effects);
+        }
+    }
+
+    pub(super) fn tell_addresses(&mut self, netns: NetnsId, tgid: u32, slot: SlotId, now: Now, effects: &mut Effects) {
+        let namespace = self.namespaces.entry(netns).or_default();
+        namespace.tgid = tgid;
+        if namespace.told.insert(slot)
+            && let Some(ips) = namespace.ips.clone()
+        {
+            self.slots
+                .route(slot, ContainerEvent::Addresses { netns, ips }, None, now, effects);
+        }
+        let Some(namespace) = self.namespaces.get_mut(&netns) else {
+            return;
+        };
+        if namespace.asked_ns.is_none() {
+            namespace.asked_ns = Some(now.monotonic_ns);
+            effects.asks.push(Ask::Addresses { netns, tgid });
+        }
+    }
+
+    pub(super) fn addresses(&mut self, netns: NetnsId, ips: Option<Arc<[IpAddr]>>, now: Now, effects: &mut Effects) {
+        let Some(namespace) = self.namespaces.get_mut(&netns) else {
+            return;
+        };
+        let Some(ips) = ips.filter(|ips| namespace.ips.as_ref() != Some(ips)) else {
+            return;
+        };
+        namespace.ips = Some(Arc::clone(&ips));
+        for slot in namespace.told.clone() {
+            let event = ContainerEvent::Addresses {
+                netns,
+                ips: Arc::clone(&ips),
+            };
+            self.slots.route(slot, event, None, now, effects);
+        }
+    }
+}
+
+fn drop_event(kind: Option<u16>, reason: Reason, effects: &mut Effects) {
+    if let Some(kind) = kind {
+        effects.outcome.dropped.push((kind, reason));
+    }
+}
+
+fn reason_of(skip: SkipReason) -> Reason {
+    match skip {
+        SkipReason::EphemeralPort => Reason::EphemeralPort,
+        SkipReason::LoopbackInContainer => Reason::LoopbackInContainer,
+        SkipReason::LinkLocal => Reason::LinkLocal,
+        SkipReason::PublicNetwork => Reason::PublicNetwork,
+    }
+}

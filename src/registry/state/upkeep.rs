@@ -1,0 +1,178 @@
+//! Repair, and the passing of time.
+use super::{ADDRESSES_EVERY_NS, IDENTITY_DEADLINE_NS, Inventory, KEEP_EXITED_NS, RegistryState, TICK_NS, Target};
+use crate::{
+    base::{ids::ProcKey, now::Now},
+    container::state::ContainerEvent,
+    decode::Owner,
+    registry::{
+        effects::{Ask, Effects, SlotId},
+        identity,
+        slots::Place,
+    },
+};
+use std::{collections::HashSet, sync::Arc};
+
+impl RegistryState {
+    /// What /proc showed: brings processes whose start was missed, and ends those whose exit was.
+    pub fn inventory(&mut self, inventory: &Inventory, now: Now) -> Effects {
+        let mut effects = Effects::default();
+        let mut present = HashSet::new();
+        for found in &inventory.processes {
+            let tgid = found.process.tgid;
+            if found.kernel_thread || tgid == self.node.own_tgid {
+                continue;
+            }
+            present.insert(tgid);
+            if let Some(process) = self.known(found.process) {
+                // Known from events, which are newer, except where it is placed.
+                if process.path.is_none() && process.exited_ns.is_none() {
+                    process.path = Some(Arc::clone(&found.path));
+                    self.named(tgid, now, &mut effects);
+                }
+                continue;
+            }
+            // Another process has this pid by now.
+            if self
+                .processes
+                .get(&tgid)
+                .is_some_and(|other| other.key.start_ns > found.process.start_ns)
+            {
+                continue;
+            }
+            let owner = Owner {
+                process: found.process,
+                cgroup: self.node.root_cgroup,
+                comm: found.comm,
+            };
+            if self.add(&owner, Some(Arc::clone(&found.path)), now, &mut effects)
+                && let Some(process) = self.processes.get_mut(&tgid)
+            {
+                process.cgroup = None;
+            }
+        }
+        // What began after the look may well be alive.
+        let taken = inventory.taken_boottime_ns;
+        let gone: Vec<u32> = self
+            .processes
+            .iter()
+            .filter(|(tgid, process)| {
+                inventory.complete
+                    && process.exited_ns.is_none()
+                    && process.key.start_ns + TICK_NS < taken
+                    && !present.contains(tgid)
+            })
+            .map(|(tgid, _)| *tgid)
+            .collect();
+        for tgid in gone {
+            self.forget(tgid, now, &mut effects);
+        }
+        effects
+    }
+
+    /// Once a second.
+    pub fn tick(&mut self, now: Now) -> Effects {
+        let mut effects = Effects::default();
+        self.expire(now.monotonic_ns.saturating_sub(KEEP_EXITED_NS));
+        for process in self
+            .slots
+            .overdue(now.monotonic_ns.saturating_sub(IDENTITY_DEADLINE_NS))
+        {
+            self.give_up(process, now, &mut effects);
+        }
+        let due: Vec<SlotId> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| {
+                let age = now.boottime_ns.saturating_sub(slot.since_ns);
+                let old = u128::from(age) >= self.settings.min_age.as_nanos();
+                slot.processes > 0 && old && matches!(slot.place, Place::Held(_))
+            })
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in due {
+            self.slots.spawn(slot, &mut effects);
+        }
+        for (netns, namespace) in &mut self.namespaces {
+            let stale = now.monotonic_ns.saturating_sub(ADDRESSES_EVERY_NS);
+            if namespace.asked_ns.is_some_and(|asked| asked < stale) {
+                namespace.asked_ns = Some(now.monotonic_ns);
+                effects.asks.push(Ask::Addresses {
+                    netns: *netns,
+                    tgid: namespace.tgid,
+                });
+            }
+        }
+        effects
+    }
+
+    pub(super) fn expire(&mut self, before_ns: u64) {
+        while let Some((_, key)) = self.exited.pop_front_if(|(at, _)| *at <= before_ns) {
+            if self
+                .processes
+                .get(&key.tgid)
+                .is_some_and(|process| process.key == key && process.exited_ns.is_some())
+            {
+                self.processes.remove(&key.tgid);
+            }
+        }
+    }
+
+    /// Nobody has named its container in time.
+    pub(super) fn give_up(&mut self, process: ProcKey, now: Now, effects: &mut Effects) {
+        let comm = self.known(process).map(|process| process.comm).unwrap_or_default();
+        let to = match self.target_of(&identity::Owner::Standalone, process, &comm, now) {
+            Target::Slot(slot) => Some(slot),
+            _ => None,
+        };
+        self.slots.settle(process, to, now, effects);
+    }
+
+    /// Ends of sockets were lost in the kernel: what the pass that began then has not seen is gone.
+    pub fn sweep(&mut self, before_ns: u64, now: Now) -> Effects {
+        let mut effects = Effects::default();
+        for slot in self.slots.all() {
+            self.slots
+                .route(slot, ContainerEvent::Sweep { before_ns }, None, now, &mut effects);
+        }
+        effects
+    }
+
+    /// Decides who is dead. The supervisor ends their actors.
+    pub fn collect_garbage(&mut self, now: Now) -> Effects {
+        let mut effects = Effects::default();
+        let keep = u64::try_from(self.settings.keep.as_nanos()).unwrap_or(u64::MAX);
+        let dead: Vec<SlotId> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| {
+                let quiet = slot
+                    .zombie_since_ns
+                    .is_some_and(|since| now.boottime_ns.saturating_sub(since) >= keep);
+                slot.processes == 0 && slot.sockets == 0 && quiet && slot.pending.is_none()
+            })
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in dead {
+            if let Some(entry) = self.slots.remove(slot)
+                && let (Some(id), true) = (entry.id, !matches!(entry.place, Place::Held(_)))
+            {
+                effects.reaps.push((slot, id));
+            }
+        }
+        let keep_duration = self.settings.keep;
+        for (_, state) in self.slots.held_mut() {
+            state.collect_garbage(now, keep_duration);
+        }
+        let before = now.monotonic_ns.saturating_sub(keep);
+        self.cgroups
+            .retain(|_, cgroup| cgroup.removed_ns.is_none_or(|removed| removed > before));
+        self.owners.clear();
+        let slots = &self.slots;
+        for namespace in self.namespaces.values_mut() {
+            namespace.told.retain(|slot| slots.get(*slot).is_some());
+        }
+        self.namespaces.retain(|_, namespace| !namespace.told.is_empty());
+        self.waiting.retain(|_, waiting| !waiting.is_empty());
+        effects
+    }
+}
