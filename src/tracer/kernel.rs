@@ -2,188 +2,28 @@
 //!
 //! Outlives the tracer actor: a restarted one finds programs and maps as they were.
 use super::{
-    btf::{Btf, BtfError},
+    btf::Btf,
+    error::{KernelError, explain},
     iter::MapIterator,
+    units::{Attach, UNITS, Unit, attach},
 };
 use crate::base::{
     features::{Features, State, feature},
     ledger::{KINDS, KernelCounters},
 };
 use aya::{
-    EbpfError, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter, Program, ProgramError},
+    EbpfLoader,
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    programs::Program,
 };
 use std::{
-    fs::File,
     io,
     os::fd::{AsFd, AsRawFd},
     path::PathBuf,
     sync::Arc,
 };
-use tarsier_common::{FIELDS, FIELDS_LEN, Row, SocketRecord, SpillKey, Sum, SumKey, map, program};
+use tarsier_common::{FIELDS, FIELDS_LEN, Row, SocketRecord, SpillKey, Sum, SumKey, map};
 use zerocopy::IntoBytes;
-
-#[derive(Debug, thiserror::Error)]
-pub enum KernelError {
-    #[error("this binary was built without its eBPF programs: run `make setup`, then `make build`")]
-    NoObject,
-    #[error("cannot resolve kernel structures")]
-    Offsets(#[from] BtfError),
-    #[error("cannot read the kernel's BTF")]
-    Btf(#[from] aya::BtfError),
-    #[error("cannot load the object")]
-    Load(#[from] EbpfError),
-    #[error("the object has no map {name}")]
-    NoMap { name: &'static str },
-    #[error("map {name}")]
-    Map { name: &'static str, source: MapError },
-    #[error("the object has no program {name}")]
-    NoProgram { name: &'static str },
-    #[error("program {name}")]
-    Program { name: &'static str, source: ProgramError },
-    #[error("no cgroup2 hierarchy is mounted")]
-    NoCgroup2,
-    #[error("{op}")]
-    Io { op: &'static str, source: io::Error },
-}
-
-impl KernelError {
-    /// The word for the feature table.
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::NoObject => "not_built_in",
-            Self::Offsets(BtfError::Read { .. }) => "no_btf",
-            Self::Offsets(_) | Self::Btf(_) => "bad_btf",
-            Self::NoCgroup2 => "no_cgroup2",
-            Self::Load(error) => reason_of(io_error(error)),
-            Self::Program { source, .. } => match source {
-                ProgramError::LoadError { io_error, .. } if is_permission(io_error) => "no_permission",
-                ProgramError::LoadError { .. } => "verifier_rejected",
-                other => reason_of(io_error(other)),
-            },
-            Self::Io { source, .. } => reason_of(Some(source)),
-            Self::NoMap { .. } | Self::Map { .. } | Self::NoProgram { .. } => "bad_object",
-        }
-    }
-}
-
-fn reason_of(error: Option<&io::Error>) -> &'static str {
-    match error {
-        Some(error) if is_permission(error) => "no_permission",
-        _ => "unsupported",
-    }
-}
-
-fn is_permission(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
-}
-
-fn io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
-    let mut error = Some(error);
-    while let Some(inner) = error {
-        if let Some(io) = inner.downcast_ref() {
-            return Some(io);
-        }
-        error = inner.source();
-    }
-    None
-}
-
-/// The whole chain in one line; of a verifier's log, which may be megabytes, the line that says it.
-fn explain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = String::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let said = error.to_string();
-        let line = said
-            .lines()
-            .rfind(|line| line.len() > 3 && !line.starts_with("processed "))
-            .unwrap_or("");
-        let first = said.lines().next().unwrap_or("");
-        let said = if first == line {
-            first.to_owned()
-        } else {
-            format!("{first} … {line}")
-        };
-        if !text.contains(&said) {
-            text = if text.is_empty() {
-                said
-            } else {
-                format!("{text}: {said}")
-            };
-        }
-        next = error.source();
-    }
-    text.chars().take(300).collect()
-}
-
-enum Attach {
-    Tracepoint(&'static str),
-    Connect,
-    Totals,
-}
-
-struct Unit {
-    program: &'static str,
-    feature: &'static str,
-    attach: Attach,
-}
-
-const fn unit(program: &'static str, feature: &'static str, attach: Attach) -> Unit {
-    Unit {
-        program,
-        feature,
-        attach,
-    }
-}
-
-/// In the order of attaching: what ends things before what begins them, so that nothing is seen to begin only.
-const UNITS: [Unit; 11] = [
-    unit(program::TOTALS, feature::TOTALS, Attach::Totals),
-    unit(
-        program::TCP_DESTROY,
-        feature::TCP_STATE,
-        Attach::Tracepoint("tcp_destroy_sock"),
-    ),
-    unit(
-        program::EXIT,
-        feature::PROCESS_EXIT,
-        Attach::Tracepoint("sched_process_exit"),
-    ),
-    unit(
-        program::CGROUP_RMDIR,
-        feature::CGROUP_PATHS,
-        Attach::Tracepoint("cgroup_rmdir"),
-    ),
-    unit(
-        program::CGROUP_MKDIR,
-        feature::CGROUP_PATHS,
-        Attach::Tracepoint("cgroup_mkdir"),
-    ),
-    unit(
-        program::CGROUP_ATTACH,
-        feature::CGROUP_MOVES,
-        Attach::Tracepoint("cgroup_attach_task"),
-    ),
-    unit(
-        program::EXEC,
-        feature::PROCESS_EXEC,
-        Attach::Tracepoint("sched_process_exec"),
-    ),
-    unit(
-        program::FORK,
-        feature::PROCESS_START,
-        Attach::Tracepoint("task_newtask"),
-    ),
-    unit(
-        program::TCP_STATE,
-        feature::TCP_STATE,
-        Attach::Tracepoint("inet_sock_set_state"),
-    ),
-    unit(program::CONNECT4, feature::CONNECT_ATTEMPTS, Attach::Connect),
-    unit(program::CONNECT6, feature::CONNECT_ATTEMPTS, Attach::Connect),
-];
 
 /// What the loader needs to know of the node.
 #[derive(Clone, Debug)]
@@ -341,8 +181,11 @@ impl Kernel {
             if loaded.attached[index] {
                 continue;
             }
-            match attach(loaded, unit, &btf, &self.setup) {
-                Ok(()) => loaded.attached[index] = true,
+            match attach(&mut loaded.ebpf, unit, &btf, &self.setup) {
+                Ok(iterator) => {
+                    loaded.attached[index] = true;
+                    loaded.totals = loaded.totals.take().or(iterator);
+                }
                 Err(error) => {
                     failed.push(unit.feature);
                     features.degraded(unit.feature, error.reason(), explain(&error));
@@ -479,50 +322,6 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
         attached: [false; UNITS.len()],
         ebpf,
     })
-}
-
-fn attach(loaded: &mut Loaded, unit: &Unit, btf: &aya::Btf, setup: &Setup) -> Result<(), KernelError> {
-    let name = unit.program;
-    let failed = |source| KernelError::Program { name, source };
-    let program = loaded.ebpf.program_mut(name).ok_or(KernelError::NoProgram { name })?;
-    let loaded_before = program.fd().is_ok();
-    match &unit.attach {
-        Attach::Tracepoint(tracepoint) => {
-            let program: &mut BtfTracePoint = program.try_into().map_err(failed)?;
-            if !loaded_before {
-                program.load(tracepoint, btf).map_err(failed)?;
-            }
-            program.attach().map_err(failed)?;
-        }
-        Attach::Connect => {
-            let root = setup.cgroup2.as_ref().ok_or(KernelError::NoCgroup2)?;
-            let root = File::open(root).map_err(|source| KernelError::Io {
-                op: "cannot open the cgroup2 root",
-                source,
-            })?;
-            let program: &mut CgroupSockAddr = program.try_into().map_err(failed)?;
-            if !loaded_before {
-                program.load().map_err(failed)?;
-            }
-            // A link always lets other programs be; its flags must be empty, which is what this mode's name stands for.
-            program.attach(root, CgroupAttachMode::Single).map_err(failed)?;
-        }
-        Attach::Totals => {
-            let program: &mut Iter = program.try_into().map_err(failed)?;
-            if !loaded_before {
-                program.load("bpf_sk_storage_map", btf).map_err(failed)?;
-            }
-            let program = program.fd().map_err(failed)?.as_fd().try_clone_to_owned();
-            let io = |op| move |source| KernelError::Io { op, source };
-            let program = program.map_err(io("cannot keep the totals program"))?;
-            let Some(Map::SkStorage(sockets)) = loaded.ebpf.map(map::SOCKETS) else {
-                return Err(KernelError::NoMap { name: map::SOCKETS });
-            };
-            let iterator = MapIterator::attach(program.as_fd(), sockets.fd().as_fd());
-            loaded.totals = Some(iterator.map_err(io("cannot attach the totals iterator"))?);
-        }
-    }
-    Ok(())
 }
 
 fn stats_of(loaded: &Loaded, name: &'static str) -> Option<ProgramStats> {
