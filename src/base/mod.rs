@@ -6,5 +6,6 @@ pub mod ids;
 pub mod ledger;
 pub mod logging;
 pub mod mailbox;
+pub mod memory;
 pub mod now;
 pub mod table;

@@ -15,6 +15,7 @@ use crate::{
         ids::ContainerId,
         ledger::InFlight,
         mailbox::{Queued, tell},
+        memory::give_back,
         now::Now,
     },
     collect::worker::{Work, Worker},
@@ -351,6 +352,7 @@ impl Handler<CollectGarbage> for RegistryActor {
         }
         let effects = self.state.collect_garbage(now);
         self.perform(effects, None, context);
+        give_back();
         // Exits may have been missed: /proc knows who lives.
         self.inventory_wanted = true;
         self.work(context);

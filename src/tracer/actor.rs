@@ -14,6 +14,7 @@ use crate::{
         features::feature,
         ledger::{Counts, Reason},
         mailbox::{Depth, tell},
+        memory::give_back,
         now::Now,
     },
     container::actor::{Ack, BatchDone},
@@ -129,6 +130,7 @@ impl TracerActor {
         }
         let before = kernel.collects();
         kernel.ensure(&self.ctx.features);
+        give_back();
         if let Some(counters) = kernel.counters() {
             self.ctx.ledger.set_kernel(counters);
         }
