@@ -286,6 +286,34 @@ fn a_cgroup_that_nobody_can_name_leaves_its_processes_to_themselves() {
     );
 }
 
+/// A process of a few milliseconds is gone before /proc can be asked: the path that the kernel told at mkdir is left.
+#[test]
+fn a_cgroup_whose_processes_are_gone_has_the_path_it_was_made_with() {
+    let mut registry = registry();
+    let path = Some("/system.slice/app.service".to_owned());
+    let app = owner(3, CgroupId(7), "app");
+    registry.apply(
+        [
+            Event::CgroupMade(CgroupEvent {
+                cgroup: CgroupId(7),
+                path,
+            }),
+            started(app, 1),
+            Event::ConnectionOpened(socket(1, app)),
+            exited(app),
+        ],
+        now(1),
+    );
+    registry.answer(
+        Answer::Cgroup {
+            cgroup: CgroupId(7),
+            path: None,
+        },
+        now(2),
+    );
+    assert_eq!(shown(&mut registry), [row("/system.slice/app.service", 0, 1, 1)]);
+}
+
 #[test]
 fn a_name_that_does_not_come_is_not_waited_for() {
     let mut registry = registry();

@@ -14,17 +14,20 @@ use tarsier_common::kind;
 impl RegistryState {
     pub(super) fn cgroup_made(&mut self, event: CgroupEvent, now: Now, effects: &mut Effects) {
         effects.outcome.delivered.add(kind::CGROUP_MADE, 1);
-        // Where v1 hierarchies exist too, the path in the unified one is half the truth.
-        if self.node.legacy_hierarchies {
-            return;
-        }
         let Some(path) = event.path else { return };
         let file = CgroupFile {
             unified: Some(path),
             ..CgroupFile::default()
         };
         let path = identity::placement(&file, &self.cgroup_root).path;
-        self.cgroup_named(event.cgroup, Some(path), now, effects);
+        if !self.node.legacy_hierarchies {
+            return self.cgroup_named(event.cgroup, Some(path), now, effects);
+        }
+        // The path in the unified hierarchy is half the truth, and all there is once the processes are gone.
+        let owner = self.owner_of_path(&path);
+        if let Some(entry) = self.cgroups.get_or_insert_with(event.cgroup, Cgroup::default) {
+            entry.by_path = Some(owner);
+        }
     }
 
     pub(super) fn cgroup_removed(&mut self, event: &CgroupEvent, now: Now, effects: &mut Effects) {
@@ -36,11 +39,8 @@ impl RegistryState {
 
     pub(super) fn cgroup_named(&mut self, cgroup: CgroupId, path: Option<Arc<str>>, now: Now, effects: &mut Effects) {
         let owner = path.map(|path| self.owner_of_path(&path));
-        let entry = self.cgroups.get_or_insert_with(cgroup, || Cgroup {
-            owner: None,
-            asked: false,
-            removed_ns: None,
-        });
+        let entry = self.cgroups.get_or_insert_with(cgroup, Cgroup::default);
+        let owner = owner.or_else(|| entry.as_ref().and_then(|entry| entry.by_path.clone()));
         if let Some(entry) = entry {
             entry.asked = owner.is_some();
             entry.owner = owner.clone();
@@ -74,13 +74,15 @@ impl RegistryState {
     }
 
     pub fn answer(&mut self, answer: Answer, now: Now) -> Effects {
+        let root = self.node.root_cgroup;
         let mut effects = Effects::default();
         match answer {
             Answer::Cgroup { cgroup, path } => self.cgroup_named(cgroup, path, now, &mut effects),
             Answer::Process { process, path } => {
                 if let Some(known) = self.known(process) {
-                    // Gone before anybody looked: it stands for itself.
-                    known.path = Some(path.unwrap_or_else(|| "/".into()));
+                    // Gone before anybody looked: it stands for itself, unless it is known where it went meanwhile.
+                    let elsewhere = known.cgroup.is_some_and(|cgroup| cgroup != root && cgroup.0 != 0);
+                    known.path = path.or_else(|| (!elsewhere).then(|| "/".into()));
                     self.named(process.tgid, now, &mut effects);
                 }
             }

@@ -96,9 +96,11 @@ struct Process {
     exited_ns: Option<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Cgroup {
     owner: Option<identity::Owner>,
+    /// What its path in the unified hierarchy says: where v1 hierarchies exist too, /proc goes before it.
+    by_path: Option<identity::Owner>,
     asked: bool,
     removed_ns: Option<u64>,
 }

@@ -186,11 +186,7 @@ impl RegistryState {
         effects: &mut Effects,
     ) -> Option<identity::Owner> {
         let learned = path.map(|path| self.owner_of_path(&path));
-        let entry = self.cgroups.get_or_insert_with(cgroup, || Cgroup {
-            owner: None,
-            asked: false,
-            removed_ns: None,
-        });
+        let entry = self.cgroups.get_or_insert_with(cgroup, Cgroup::default);
         let Some(entry) = entry else { return learned };
         if entry.owner.is_none() {
             entry.owner = learned;

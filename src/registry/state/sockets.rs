@@ -116,7 +116,10 @@ impl RegistryState {
                 self.target_of_owner(&owner, now, effects)
             }
             None => {
-                let owner = self.cgroups.get(&sum.cgroup).and_then(|cgroup| cgroup.owner.clone());
+                let owner = self
+                    .cgroups
+                    .get(&sum.cgroup)
+                    .and_then(|cgroup| cgroup.owner.clone().or_else(|| cgroup.by_path.clone()));
                 // All processes of this cgroup are gone and it was never named: under their own name.
                 let owner = owner.unwrap_or(identity::Owner::Standalone);
                 let nobody = ProcKey { tgid: 0, start_ns: 0 };
