@@ -98,3 +98,161 @@ pub(super) fn readiness(faces: &Faces) -> Readiness {
         features: faces.ctx.features.rows(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        base::{clock::ManualClock, features::feature},
+        http::fakes::{FakeSupervisor, running},
+        metrics::names,
+        tracer::stats::KernelReport,
+    };
+    use actix_web::{
+        body::to_bytes,
+        http::header,
+        test::{TestRequest, call_service, init_service},
+    };
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    fn agent() -> (Arc<Faces>, Arc<ManualClock>) {
+        let supervisor = FakeSupervisor {
+            running: vec![running("/a", Duration::ZERO)],
+            ..FakeSupervisor::default()
+        };
+        supervisor.faces()
+    }
+
+    struct Answer {
+        status: u16,
+        headers: header::HeaderMap,
+        body: Vec<u8>,
+    }
+
+    impl Answer {
+        fn text(&self) -> &str {
+            std::str::from_utf8(&self.body).unwrap()
+        }
+
+        fn header(&self, name: &str) -> &str {
+            self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        }
+    }
+
+    async fn ask(faces: &Arc<Faces>, request: TestRequest) -> Answer {
+        let scraper = Data::new(Scraper::new(Arc::clone(faces)));
+        let app = App::new().app_data(scraper).wrap(Compress::default()).configure(routes);
+        let response = call_service(&init_service(app).await, request.to_request()).await;
+        Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: to_bytes(response.into_body()).await.ok().unwrap().to_vec(),
+        }
+    }
+
+    async fn get(faces: &Arc<Faces>, path: &str) -> Answer {
+        ask(faces, TestRequest::get().uri(path)).await
+    }
+
+    #[actix::test]
+    async fn metrics_plain_and_gzipped() {
+        let (faces, _clock) = agent();
+        let plain = get(&faces, "/metrics").await;
+        assert_eq!(plain.status, 200);
+        assert_eq!(plain.header("content-type"), "text/plain; version=0.0.4");
+        assert_eq!(plain.header("content-encoding"), "");
+        for family in [names::CONTAINER_INFO, names::BUILD_INFO] {
+            assert!(
+                plain.text().contains(&format!("\n{}{{", family.name)),
+                "{}",
+                plain.text()
+            );
+        }
+        let request = TestRequest::get().uri("/metrics");
+        let gzipped = ask(&faces, request.insert_header(("accept-encoding", "gzip"))).await;
+        assert_eq!((gzipped.status, gzipped.header("content-encoding")), (200, "gzip"));
+        assert!(gzipped.body.starts_with(&[0x1f, 0x8b]) && gzipped.body.len() < plain.body.len() / 2);
+    }
+
+    #[actix::test]
+    async fn health_names_the_thread_that_is_silent() {
+        let (faces, clock) = agent();
+        faces.ctx.pulses.beat("core", 0);
+        clock.advance(Duration::from_secs(14));
+        faces.ctx.pulses.beat("tracer", 14_000_000_000);
+        let healthy = get(&faces, "/healthz").await;
+        assert_eq!((healthy.status, healthy.text()), (200, "ok\n"));
+        clock.advance(Duration::from_secs(2));
+        let sick = get(&faces, "/healthz").await;
+        assert_eq!((sick.status, sick.text()), (503, "core: no sign of life for 16s\n"));
+    }
+
+    #[actix::test]
+    async fn ready_while_anything_is_collected() {
+        let (faces, _clock) = agent();
+        faces.ctx.features.degraded(feature::BTF, "no_btf", "a hint");
+        let blind = get(&faces, "/readyz").await;
+        let expected =
+            r#"{"ready":false,"features":[{"feature":"btf","state":"degraded","reason":"no_btf","hint":"a hint"}]}"#;
+        assert_eq!((blind.status, blind.text()), (503, expected));
+        assert_eq!(blind.header("content-type"), "application/json");
+        faces.kernel.publish(KernelReport {
+            collects: true,
+            ..KernelReport::default()
+        });
+        let sees = get(&faces, "/readyz").await;
+        assert_eq!((sees.status, sees.text()), (200, &*expected.replace("false", "true")));
+    }
+
+    #[actix::test]
+    async fn nothing_else() {
+        let (faces, _clock) = agent();
+        for path in [
+            "/",
+            "/metrics/",
+            "/metrics/x",
+            "/api/v1/config",
+            "/api/v1/containers",
+            "/debug",
+            "//metrics",
+        ] {
+            let answer = get(&faces, path).await;
+            assert_eq!((answer.status, answer.text()), (404, ""), "{path}");
+        }
+        for path in ["/metrics", "/healthz", "/readyz"] {
+            for request in [TestRequest::post(), TestRequest::delete(), TestRequest::put()] {
+                let answer = ask(&faces, request.uri(path)).await;
+                assert_eq!(
+                    (answer.status, answer.header("allow"), answer.text()),
+                    (405, "GET", ""),
+                    "{path}"
+                );
+            }
+        }
+    }
+
+    #[actix::test]
+    async fn over_a_real_socket() {
+        let (faces, _clock) = agent();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = serve(listener, faces).unwrap();
+        let handle = server.handle();
+        let server = actix_rt::spawn(server);
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        connection.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains(names::BUILD_INFO.name), "{answer}");
+        // One that says nothing more does not hold up the end.
+        let _idle = TcpStream::connect(address).await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(5), handle.stop(true)).await;
+        ended.unwrap();
+        server.await.unwrap().unwrap();
+    }
+}

@@ -228,6 +228,15 @@ mod tests {
         assert_eq!(values(&text, &names::SCRAPE_LATE_CONTAINERS, ""), [0.0]);
         assert_eq!(values(&text, &names::CONTAINERS, "exposed"), [3.0]);
         assert_eq!(values(&text, &names::TABLE_ENTRIES, "processes"), [5.0]);
+        let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        assert!(types.is_sorted_by(|a, b| a < b), "{types:?}");
+        let known = |line: &&&str| {
+            let kind = |family: &names::Family| format!("{:?}", family.kind).to_lowercase();
+            names::ALL
+                .iter()
+                .any(|family| **line == format!("{} {}", family.name, kind(family)))
+        };
+        assert_eq!(types.iter().filter(known).count(), types.len(), "{types:?}");
     }
 
     #[actix::test]

@@ -14,6 +14,9 @@
 //!
 //! Builds with the feature `test-hooks` also break things: `POST /api/v1/test/panic/{actor}`,
 //! `POST /api/v1/test/block/core?ms=N`, `POST /api/v1/test/lose-event`; 200 with `{}`, or 404 if there is no such thing.
+#[cfg(feature = "test-hooks")]
+mod hooks;
+
 use super::{
     api::{Actors, ContainerList, ErrorBody},
     public::readiness,
@@ -125,7 +128,7 @@ impl Faces {
 const SUPERVISOR: &str = "the supervisor";
 const REGISTRY: &str = "the registry";
 const CONTAINER: &str = "the container";
-const CONTAINERS: &str = "every container";
+const CORE: &str = "the core";
 
 async fn nothing(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     Err(ApiError::NoPath {
@@ -141,7 +144,7 @@ async fn containers(faces: Data<Faces>) -> Result<Json<ContainerList>, ApiError>
     if samples.is_empty() {
         // An empty list would say that there are none.
         if late > 0 {
-            return Err(faces.silent(CONTAINERS)(Silence::Late));
+            return Err(faces.silent(CORE)(Silence::Late));
         }
         held.map_err(faces.silent(REGISTRY))?;
     }
@@ -206,50 +209,5 @@ async fn config(faces: Data<Faces>) -> HttpResponse {
     HttpResponse::Ok().json(&*faces.config)
 }
 
-#[cfg(feature = "test-hooks")]
-mod hooks {
-    use super::{ApiError, SUPERVISOR};
-    use crate::{
-        http::scrape::{Faces, ask},
-        supervisor::messages::Break,
-    };
-    use actix_web::{
-        HttpRequest, HttpResponse,
-        web::{self, Data, Path, Query, ServiceConfig},
-    };
-    use serde::Deserialize;
-    use std::time::Duration;
-
-    pub(super) fn routes(app: &mut ServiceConfig) {
-        app.route("/api/v1/test/panic/{actor}", web::post().to(panic))
-            .route("/api/v1/test/block/core", web::post().to(block))
-            .route("/api/v1/test/lose-event", web::post().to(lose));
-    }
-
-    async fn send(faces: &Faces, request: &HttpRequest, what: Break) -> Result<HttpResponse, ApiError> {
-        let broken = ask(faces.breaker.send(what), faces.deadline()).await;
-        if broken.map_err(faces.silent(SUPERVISOR))? {
-            return Ok(HttpResponse::Ok().json(serde_json::json!({})));
-        }
-        Err(ApiError::NoPath {
-            path: request.path().to_owned(),
-        })
-    }
-
-    async fn panic(faces: Data<Faces>, request: HttpRequest, actor: Path<String>) -> Result<HttpResponse, ApiError> {
-        send(&faces, &request, Break::Panic(actor.into_inner())).await
-    }
-
-    #[derive(Deserialize)]
-    struct For {
-        ms: u64,
-    }
-
-    async fn block(faces: Data<Faces>, request: HttpRequest, length: Query<For>) -> Result<HttpResponse, ApiError> {
-        send(&faces, &request, Break::BlockCore(Duration::from_millis(length.ms))).await
-    }
-
-    async fn lose(faces: Data<Faces>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-        send(&faces, &request, Break::LoseEvent).await
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+use super::{ApiError, SUPERVISOR};
+use crate::{
+    http::scrape::{Faces, ask},
+    supervisor::messages::Break,
+};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    web::{self, Data, Path, Query, ServiceConfig},
+};
+use serde::Deserialize;
+use std::time::Duration;
+
+pub(super) fn routes(app: &mut ServiceConfig) {
+    app.route("/api/v1/test/panic/{actor}", web::post().to(panic))
+        .route("/api/v1/test/block/core", web::post().to(block))
+        .route("/api/v1/test/lose-event", web::post().to(lose));
+}
+
+async fn send(faces: &Faces, request: &HttpRequest, what: Break) -> Result<HttpResponse, ApiError> {
+    let broken = ask(faces.breaker.send(what), faces.deadline()).await;
+    if broken.map_err(faces.silent(SUPERVISOR))? {
+        return Ok(HttpResponse::Ok().json(serde_json::json!({})));
+    }
+    Err(ApiError::NoPath {
+        path: request.path().to_owned(),
+    })
+}
+
+async fn panic(faces: Data<Faces>, request: HttpRequest, actor: Path<String>) -> Result<HttpResponse, ApiError> {
+    send(&faces, &request, Break::Panic(actor.into_inner())).await
+}
+
+#[derive(Deserialize)]
+struct For {
+    ms: u64,
+}
+
+async fn block(faces: Data<Faces>, request: HttpRequest, length: Query<For>) -> Result<HttpResponse, ApiError> {
+    send(&faces, &request, Break::BlockCore(Duration::from_millis(length.ms))).await
+}
+
+async fn lose(faces: Data<Faces>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    send(&faces, &request, Break::LoseEvent).await
+}
