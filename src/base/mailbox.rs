@@ -21,25 +21,42 @@ where
 }
 
 /// For copies that an observer may miss.
-pub fn offer<M>(to: &Recipient<M>, message: M, dropped: &AtomicU64)
+pub fn offer<M>(to: &Recipient<M>, message: M, dropped: &Dropped)
 where
     M: Message + Send + 'static,
     M::Result: Send,
 {
     if to.try_send(message).is_err() {
-        dropped.fetch_add(1, Ordering::Relaxed);
+        dropped.0.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+/// Counts the copies that found no room.
+#[derive(Clone, Debug)]
+pub struct Dropped(Arc<AtomicU64>);
 
 /// Messages that wait, by actor.
 #[derive(Default)]
 pub struct Depths {
     depths: Mutex<BTreeMap<&'static str, Arc<AtomicI64>>>,
+    dropped: Mutex<BTreeMap<(&'static str, &'static str), Arc<AtomicU64>>>,
 }
 
 impl Depths {
     pub fn of(&self, actor: &'static str) -> Depth {
         Depth(Arc::clone(self.depths.lock().entry(actor).or_default()))
+    }
+
+    pub fn dropped(&self, actor: &'static str, message: &'static str) -> Dropped {
+        Dropped(Arc::clone(self.dropped.lock().entry((actor, message)).or_default()))
+    }
+
+    pub fn read_dropped(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let dropped = self.dropped.lock();
+        dropped
+            .iter()
+            .map(|((actor, message), n)| (*actor, *message, n.load(Ordering::Relaxed)))
+            .collect()
     }
 
     pub fn read(&self) -> Vec<(&'static str, i64)> {
@@ -68,5 +85,59 @@ pub struct Queued(Arc<AtomicI64>);
 impl Drop for Queued {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix::{Actor, Context, Handler};
+
+    struct Deaf;
+
+    impl Actor for Deaf {
+        type Context = Context<Self>;
+
+        fn started(&mut self, context: &mut Context<Self>) {
+            context.set_mailbox_capacity(1);
+        }
+    }
+
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Word;
+
+    impl Handler<Word> for Deaf {
+        type Result = ();
+
+        fn handle(&mut self, _: Word, _: &mut Context<Self>) {}
+    }
+
+    #[actix::test]
+    async fn an_offer_that_finds_no_room_is_counted_and_a_tell_finds_room() {
+        let depths = Depths::default();
+        let dropped = depths.dropped("deaf", "Word");
+        let deaf = Deaf.start().recipient();
+        // Lets it start, and so have its small mailbox.
+        deaf.send(Word).await.unwrap();
+        for _ in 0..10 {
+            offer(&deaf, Word, &dropped);
+        }
+        let [(actor, message, lost)] = depths.read_dropped()[..] else {
+            panic!("one counter")
+        };
+        assert_eq!((actor, message), ("deaf", "Word"));
+        assert!((1..10).contains(&lost), "{lost}");
+        tell(&deaf, Word);
+        deaf.send(Word).await.unwrap();
+    }
+
+    #[test]
+    fn what_waits_is_counted_for_as_long_as_it_lives() {
+        let depths = Depths::default();
+        let queued = [depths.of("a").queued(), depths.of("a").queued()];
+        assert_eq!(depths.read(), [("a", 2)]);
+        drop(queued);
+        assert_eq!(depths.read(), [("a", 0)]);
     }
 }

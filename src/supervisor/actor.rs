@@ -14,7 +14,11 @@ use super::{
     messages::{ActorRow, Containers, GetActors, GetContainers},
 };
 use crate::{
-    base::{context::Ctx, ids::ContainerId, mailbox::tell},
+    base::{
+        context::Ctx,
+        ids::ContainerId,
+        mailbox::{offer, tell},
+    },
     container::actor::{
         Blueprint as ContainerBlueprint, CollectGarbage as CollectContainerGarbage, ContainerActor, ContainerStopped,
         Retire,
@@ -173,8 +177,10 @@ impl Supervisor {
         if let Some(registry) = &self.registry {
             tell(&registry.clone().recipient(), CollectGarbage);
         }
+        // A container that is too busy to take it has the next one.
+        let dropped = self.parts.ctx.depths.dropped("container", "CollectGarbage");
         for (_, container) in self.containers.values() {
-            tell(&container.clone().recipient(), CollectContainerGarbage);
+            offer(&container.clone().recipient(), CollectContainerGarbage, &dropped);
         }
     }
 }
@@ -188,6 +194,7 @@ impl Actor for Supervisor {
         self.start_registry(context);
         self.start_tracer(context);
         context.run_interval(Duration::from_secs(1), Self::tick);
+        self.parts.ctx.depths.dropped("container", "CollectGarbage");
         context.run_interval(self.parts.gc_interval, Self::collect_garbage);
         self.parts.ctx.pulses.beat("main", self.parts.ctx.clock.monotonic_ns());
     }

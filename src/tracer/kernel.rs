@@ -201,9 +201,16 @@ impl Kernel {
 
     fn all_degraded(&self, features: &Features, error: &KernelError) {
         let (reason, hint) = (error.reason(), explain(error));
-        if matches!(error, KernelError::Offsets(_) | KernelError::Btf(_)) {
-            features.degraded(feature::BTF, reason, hint.clone());
+        match error {
+            KernelError::Offsets(_) | KernelError::Btf(_) | KernelError::NoObject => {
+                features.degraded(feature::BTF, reason, hint.clone());
+            }
+            // Further than the BTF nothing comes that does not have it.
+            _ => {
+                features.ok(feature::BTF);
+            }
         }
+        features.degraded(feature::NEWS_RING, reason, hint.clone());
         for unit in &UNITS {
             features.degraded(unit.feature, reason, hint.clone());
         }
