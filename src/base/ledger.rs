@@ -30,10 +30,9 @@ pub enum Reason {
     ActorDied,
     TableFull,
     PendingFull,
-    Shutdown,
 }
 
-pub const REASONS: [(Reason, &str, Class); 17] = [
+pub const REASONS: [(Reason, &str, Class); 16] = [
     (Reason::Thread, "thread", Class::Policy),
     (Reason::KernelThread, "kernel_thread", Class::Policy),
     (Reason::OtherHierarchy, "other_hierarchy", Class::Policy),
@@ -50,7 +49,6 @@ pub const REASONS: [(Reason, &str, Class); 17] = [
     (Reason::ActorDied, "actor_died", Class::Loss),
     (Reason::TableFull, "table_full", Class::Loss),
     (Reason::PendingFull, "pending_full", Class::Loss),
-    (Reason::Shutdown, "shutdown", Class::Loss),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -78,6 +76,13 @@ impl Counts {
     pub fn add(&mut self, kind: u16, n: u64) {
         if let Some(cell) = self.0.get_mut(usize::from(kind)) {
             *cell += n;
+        }
+    }
+
+    /// One fewer of this kind.
+    pub fn remove(&mut self, kind: u16) {
+        if let Some(cell) = self.0.get_mut(usize::from(kind)) {
+            *cell = cell.saturating_sub(1);
         }
     }
 

@@ -10,11 +10,12 @@ use super::{
 use crate::base::{
     context::Ctx,
     ids::{ContainerId, NetnsId},
-    ledger::{Counts, InFlight, Outcome},
+    ledger::{Counts, InFlight, Outcome, Reason},
     mailbox::{Queued, tell},
 };
 use actix::{Actor, ActorContext, Context, Handler, Message, MessageResult, Recipient};
 use std::{sync::Arc, time::Duration};
+use tarsier_common::kind;
 
 pub struct ContainerActor {
     id: ContainerId,
@@ -110,14 +111,20 @@ impl Handler<ApplyShare> for ContainerActor {
 
     fn handle(&mut self, share: ApplyShare, _: &mut Context<Self>) {
         let now = self.ctx.now();
+        let mut outcome = Outcome {
+            delivered: share.counts,
+            dropped: Vec::new(),
+        };
         for event in share.events {
-            self.state.apply(event, now);
+            // Of the events that may find no room, this one is in the ledger.
+            let kind = matches!(event, ContainerEvent::ListenOpened(_)).then_some(kind::LISTEN);
+            if let (false, Some(kind)) = (self.state.apply(event, now), kind) {
+                outcome.delivered.remove(kind);
+                outcome.dropped.push((kind, Reason::TableFull));
+            }
         }
         if let Some(in_flight) = share.in_flight {
-            in_flight.settle(&Outcome {
-                delivered: share.counts,
-                dropped: Vec::new(),
-            });
+            in_flight.settle(&outcome);
         }
     }
 }

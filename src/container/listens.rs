@@ -34,10 +34,11 @@ impl Listens {
         }
     }
 
-    pub(super) fn opened(&mut self, event: &SocketEvent) {
+    /// `false`: there is no room for another.
+    pub(super) fn opened(&mut self, event: &SocketEvent) -> bool {
         // Without a bind the port comes after the state; the next totals pass shows it.
         if event.local.port() == 0 {
-            return;
+            return true;
         }
         if let Some(listen) = self
             .known
@@ -45,7 +46,9 @@ impl Listens {
         {
             listen.sockets.insert(event.socket);
             listen.closed_ns = None;
+            return true;
         }
+        false
     }
 
     pub(super) fn closed(&mut self, event: &SocketEvent) {

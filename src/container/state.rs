@@ -81,7 +81,9 @@ impl ContainerState {
         }
     }
 
-    pub fn apply(&mut self, event: ContainerEvent, now: Now) {
+    /// `false`: a table was full, and the event has left nothing.
+    pub fn apply(&mut self, event: ContainerEvent, now: Now) -> bool {
+        let mut applied = true;
         match event {
             ContainerEvent::ProcessJoined { start_ns } => {
                 self.processes += 1;
@@ -97,10 +99,10 @@ impl ContainerState {
             ContainerEvent::Opened(event) => self.opened(&event),
             ContainerEvent::Failed(event) => self.destinations.of(event.remote).failed(event.errno, event.time_ns),
             ContainerEvent::Closed(event) => self.closed(&event),
-            ContainerEvent::Seen(event) if event.listening => self.listens.opened(&event),
+            ContainerEvent::Seen(event) if event.listening => applied = self.listens.opened(&event),
             ContainerEvent::Seen(event) => self.seen(&event),
             ContainerEvent::SumSpilled(sum) => self.destinations.of(sum.remote).add_sum(&sum, now.monotonic_ns),
-            ContainerEvent::ListenOpened(event) => self.listens.opened(&event),
+            ContainerEvent::ListenOpened(event) => applied = self.listens.opened(&event),
             ContainerEvent::ListenClosed(event) => self.listens.closed(&event),
             ContainerEvent::Addresses { netns, ips } => self.listens.set_addresses(netns, ips),
             ContainerEvent::Sweep { before_ns } => self.sweep(before_ns),
@@ -108,6 +110,7 @@ impl ContainerState {
         if self.since_ns.is_none() {
             self.since_ns = Some(now.boottime_ns);
         }
+        applied
     }
 
     fn began(&mut self, start_ns: u64) {

@@ -58,7 +58,9 @@ fn refused_by_ring(mut event: SocketEvent) -> SocketEvent {
 
 fn after(events: impl IntoIterator<Item = ContainerEvent>) -> ContainerState {
     let mut state = ContainerState::new(LIMITS);
-    events.into_iter().for_each(|event| state.apply(event, now(1)));
+    for event in events {
+        assert!(state.apply(event, now(1)));
+    }
     state
 }
 
@@ -309,4 +311,13 @@ fn quiet_destinations_are_forgotten_and_open_ones_kept() {
         .filter_map(|left| left.remote)
         .collect();
     assert_eq!(left, [A.parse().unwrap()]);
+}
+
+#[test]
+fn listens_beyond_the_limit_are_refused() {
+    let on = |i: u64| ListenOpened(listen(i, &format!("192.0.2.1:{i}"), HOST));
+    let mut state = after((1..=8).map(on));
+    assert!(!state.apply(on(9), now(1)));
+    assert!(state.apply(on(8), now(1)), "a known address takes another socket");
+    assert_eq!(rows(&state).len(), 8);
 }

@@ -198,9 +198,11 @@ impl Slots {
         entry.has_news |= !membership;
         match &mut entry.place {
             Place::Held(state) | Place::Spawning(state) => {
-                state.apply(event, now);
-                if let Some(kind) = kind {
-                    effects.outcome.delivered.add(kind, 1);
+                let applied = state.apply(event, now);
+                match kind {
+                    Some(kind) if applied => effects.outcome.delivered.add(kind, 1),
+                    Some(kind) => effects.outcome.dropped.push((kind, Reason::TableFull)),
+                    None => {}
                 }
             }
             Place::Running => {
