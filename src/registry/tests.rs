@@ -193,6 +193,20 @@ fn a_child_is_where_its_parent_is_and_goes_by_its_own_name() {
 }
 
 #[test]
+fn a_child_that_was_cloned_into_a_cgroup_is_not_where_its_parent_is() {
+    let mut registry = registry();
+    registry.inventory(&inventory([found(1, "init", "/")]), now(1));
+    let effects = registry.apply([started(owner(3, CgroupId(7), "app"), 1)], now(1));
+    assert_eq!(
+        effects.asks,
+        [Ask::Cgroup {
+            cgroup: CgroupId(7),
+            tgid: 3
+        }]
+    );
+}
+
+#[test]
 fn the_end_of_a_connection_finds_its_container_after_the_process_is_gone() {
     let mut registry = registry();
     registry.inventory(&inventory([found(3, "curl", "/")]), now(1));

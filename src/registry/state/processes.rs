@@ -25,10 +25,15 @@ impl RegistryState {
         if owner.process.tgid == self.node.own_tgid {
             return effects.outcome.dropped.push((kind::FORK, Reason::Own));
         }
+        let root = self.node.root_cgroup;
         let parent = self.processes.get(&event.parent_tgid);
-        // A path is inherited; a child that was cloned into another cgroup has that one's.
-        let path = parent.filter(|parent| parent.cgroup.is_none_or(|cgroup| cgroup == owner.cgroup));
-        let path = path.and_then(|parent| parent.path.clone());
+        // A path is inherited, unless the child was cloned into another cgroup. Of a parent that only /proc has shown
+        // the cgroup is not known; all that are in the root, by this hierarchy, share their v1 placement.
+        let together = |parent: &&Process| match parent.cgroup {
+            Some(cgroup) => cgroup == owner.cgroup,
+            None => owner.cgroup == root,
+        };
+        let path = parent.filter(together).and_then(|parent| parent.path.clone());
         if self.add(owner, path, now, effects) {
             effects.outcome.delivered.add(kind::FORK, 1);
         } else {

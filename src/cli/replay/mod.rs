@@ -1,5 +1,5 @@
 //! `tarsier replay FILE`: does again what a recording holds, without a kernel, and prints the metrics it ends with.
-use super::{CliError, ReplayArgs};
+use crate::cli::{CliError, ReplayArgs};
 use crate::{
     base::now::Now,
     metrics::{
@@ -78,3 +78,6 @@ fn registry(preamble: &Preamble) -> anyhow::Result<RegistryState> {
     settings.actors = false;
     Ok(RegistryState::new(settings, preamble.node.clone()))
 }
+
+#[cfg(test)]
+mod tests;
