@@ -14,7 +14,13 @@ use crate::{
     },
 };
 use parking_lot::Mutex;
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 pub struct Worker {
     proc: PathBuf,
@@ -26,6 +32,7 @@ pub struct Worker {
     tree: Mutex<Option<CgroupTree>>,
     features: Arc<Features>,
     clock: Arc<dyn Clock>,
+    batches: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -57,21 +64,24 @@ impl Worker {
             tree: Mutex::new(tree),
             features,
             clock,
+            batches: AtomicU64::new(0),
         }
     }
 
     pub fn work(&self, work: Work) -> Done {
+        // An unknown cgroup costs a walk of the tree, all those of one batch the same one.
+        let batch = self.batches.fetch_add(1, Relaxed);
         Done {
-            answers: work.asks.into_iter().map(|ask| self.answer(ask)).collect(),
+            answers: work.asks.into_iter().map(|ask| self.answer(ask, batch)).collect(),
             inventory: if work.inventory { self.inventory() } else { None },
         }
     }
 
-    fn answer(&self, ask: Ask) -> Answer {
+    fn answer(&self, ask: Ask, batch: u64) -> Answer {
         match ask {
             Ask::Cgroup { cgroup, tgid } => Answer::Cgroup {
                 cgroup,
-                path: self.cgroup_path(cgroup, tgid),
+                path: self.cgroup_path(cgroup, tgid, batch),
             },
             Ask::Process { process } => {
                 let found = processes::process(&self.proc, process.tgid).ok().flatten();
@@ -92,14 +102,8 @@ impl Worker {
         }
     }
 
-    fn cgroup_path(&self, cgroup: CgroupId, tgid: u32) -> Option<Arc<str>> {
-        // An unknown cgroup costs at most one walk of the tree per second.
-        let generation = self.clock.monotonic_ns() / 1_000_000_000;
-        let in_tree = self
-            .tree
-            .lock()
-            .as_mut()
-            .and_then(|tree| tree.path_of(cgroup, generation));
+    fn cgroup_path(&self, cgroup: CgroupId, tgid: u32, batch: u64) -> Option<Arc<str>> {
+        let in_tree = self.tree.lock().as_mut().and_then(|tree| tree.path_of(cgroup, batch));
         let in_tree = in_tree.map(|path| {
             let file = CgroupFile {
                 unified: Some(path),

@@ -222,7 +222,8 @@ impl ContainerState {
         let end = if self.processes > 0 {
             now.boottime_ns
         } else {
-            self.ended_ns.unwrap_or(now.boottime_ns)
+            // All that was ever seen of it came after its end.
+            self.ended_ns.unwrap_or(since)
         };
         end.saturating_sub(since) >= nanos(min_age)
     }
