@@ -11,7 +11,7 @@ use super::{
 use crate::{
     base::{
         context::Ctx,
-        features::feature,
+        features::{State, feature},
         ledger::{Counts, Reason},
         mailbox::{Depth, tell},
         memory::give_back,
@@ -24,7 +24,7 @@ use crate::{
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, Recipient};
 use parking_lot::Mutex;
 use serde::Serialize;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tarsier_common::Header;
 use zerocopy::FromBytes;
 
@@ -55,6 +55,8 @@ pub struct TracerActor {
     losses: Losses,
     passes: u64,
     batches: u64,
+    /// What the log was last told of each feature.
+    said: BTreeMap<&'static str, (State, &'static str)>,
 }
 
 /// What the kernel had refused when last looked at.
@@ -103,6 +105,7 @@ impl TracerActor {
             losses: Losses::default(),
             passes: 0,
             batches: 0,
+            said: BTreeMap::new(),
             ctx: blueprint.ctx,
         }
     }
@@ -134,21 +137,29 @@ impl TracerActor {
         if let Some(counters) = kernel.counters() {
             self.ctx.ledger.set_kernel(counters);
         }
-        let degraded = self
-            .ctx
-            .features
-            .rows()
-            .into_iter()
-            .filter(|row| row.state != crate::base::features::State::Ok);
-        for row in degraded {
-            slog::warn!(self.ctx.log, "a feature is not available"; "feature" => row.feature, "reason" => row.reason,
-                "hint" => row.hint);
-        }
-        if !before && kernel.collects() {
+        let collects = kernel.collects();
+        drop(kernel);
+        self.say_what_changed();
+        if !before && collects {
             slog::info!(self.ctx.log, "programs attached");
         }
-        drop(kernel);
         self.publish(0);
+    }
+
+    /// Rows of the feature table that are not what they were: an absent feature is no news every half minute.
+    fn say_what_changed(&mut self) {
+        for row in self.ctx.features.rows() {
+            let now = (row.state, row.reason);
+            let before = self.said.insert(row.feature, now);
+            match row.state {
+                _ if before == Some(now) => {}
+                State::Degraded => slog::warn!(self.ctx.log, "a feature does not work"; "feature" => row.feature,
+                    "reason" => row.reason, "hint" => row.hint),
+                State::Ok if before.is_some() => slog::info!(self.ctx.log, "a feature works again";
+                    "feature" => row.feature),
+                State::Ok | State::Off => {}
+            }
+        }
     }
 
     fn drain(&mut self, context: &mut Context<Self>) {

@@ -69,8 +69,40 @@ fn io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::
     None
 }
 
+/// What an operator may do about it, and what the kernel said.
+pub(super) fn hint(error: &KernelError) -> String {
+    let said = explain(error);
+    if error.reason() != "no_permission" {
+        return said;
+    }
+    let missing = missing_capabilities();
+    if missing.is_empty() {
+        return format!("no capability is missing: a security module, lockdown or seccomp refuses ({said})");
+    }
+    format!("give the agent {} ({said})", missing.join(", "))
+}
+
+/// Of those that loading and attaching needs.
+fn missing_capabilities() -> Vec<&'static str> {
+    use rustix::thread::{CapabilitySet, capabilities};
+    let Ok(sets) = capabilities(None) else {
+        return Vec::new();
+    };
+    // The one of old, which stands for the first two.
+    let admin = sets.effective.contains(CapabilitySet::SYS_ADMIN);
+    let needed = [
+        (CapabilitySet::BPF, "CAP_BPF", admin),
+        (CapabilitySet::PERFMON, "CAP_PERFMON", admin),
+        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN", false),
+    ];
+    let missing = needed
+        .iter()
+        .filter(|(set, _, otherwise)| !otherwise && !sets.effective.contains(*set));
+    missing.map(|(_, name, _)| *name).collect()
+}
+
 /// The whole chain in one line; of a verifier's log, which may be megabytes, the line that says it.
-pub(super) fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+fn explain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {

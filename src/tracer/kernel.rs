@@ -3,7 +3,7 @@
 //! Outlives the tracer actor: a restarted one finds programs and maps as they were.
 use super::{
     btf::Btf,
-    error::{KernelError, explain},
+    error::{KernelError, hint},
     iter::MapIterator,
     units::{Attach, UNITS, Unit, attach},
 };
@@ -167,7 +167,8 @@ impl Kernel {
             Ok(btf) => btf,
             // Loaded before, hidden since: what is attached goes on.
             Err(error) => {
-                features.degraded(feature::BTF, "no_btf", explain(&error));
+                let error = KernelError::Btf(error);
+                features.degraded(feature::BTF, "no_btf", hint(&error));
                 return;
             }
         };
@@ -188,7 +189,7 @@ impl Kernel {
                 }
                 Err(error) => {
                     failed.push(unit.feature);
-                    features.degraded(unit.feature, error.reason(), explain(&error));
+                    features.degraded(unit.feature, error.reason(), hint(&error));
                 }
             }
         }
@@ -200,7 +201,7 @@ impl Kernel {
     }
 
     fn all_degraded(&self, features: &Features, error: &KernelError) {
-        let (reason, hint) = (error.reason(), explain(error));
+        let (reason, hint) = (error.reason(), hint(error));
         match error {
             KernelError::Offsets(_) | KernelError::Btf(_) | KernelError::NoObject => {
                 features.degraded(feature::BTF, reason, hint.clone());
