@@ -88,12 +88,12 @@ fn missing_capabilities() -> Vec<&'static str> {
     let Ok(sets) = capabilities(None) else {
         return Vec::new();
     };
-    // The one of old, which stands for the first two.
+    // The one of old, which stands for all of them.
     let admin = sets.effective.contains(CapabilitySet::SYS_ADMIN);
     let needed = [
         (CapabilitySet::BPF, "CAP_BPF", admin),
         (CapabilitySet::PERFMON, "CAP_PERFMON", admin),
-        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN", false),
+        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN", admin),
     ];
     let missing = needed
         .iter()
