@@ -1,1 +1,38 @@
+//! Runs the real agent on the real kernel, gives it counted work to watch, and compares.
+//!
+//! Everything a test makes (cgroups, network namespaces, processes, daemons) hangs on a guard that removes it when it is
+//! dropped, carries the test's process id in its name, and can be made again while an older one is still there.
+//! What a machine lacks makes a test say so and pass, unless `TARSIER_IT_REQUIRE` names it (`require`).
+#![expect(clippy::panic, reason = "a test harness: a failed guard is a failed test")]
 
+mod agent;
+mod cgroup;
+mod http;
+mod metrics;
+mod netns;
+mod place;
+mod require;
+mod script;
+mod wait;
+
+pub use agent::{Agent, AgentBuilder, binary};
+pub use cgroup::Cgroup;
+pub use http::{Response, http_get};
+pub use metrics::{Metrics, Sample};
+pub use netns::Netns;
+pub use place::{Place, Running};
+pub use require::{demand, has_tool, require_root, require_tool};
+pub use script::Script;
+pub use wait::{Stopwatch, eventually, eventually_some, free_port, pause};
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// A name that no other guard and no other test process has.
+fn unique(what: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!(
+        "tarsier-it-{}-{}-{what}",
+        std::process::id(),
+        NEXT.fetch_add(1, Relaxed)
+    )
+}
