@@ -8,11 +8,13 @@
 mod agent;
 mod cgroup;
 mod http;
+pub mod ledger;
 mod metrics;
 mod netns;
 mod place;
 mod require;
 mod script;
+mod stage;
 mod wait;
 
 pub use agent::{Agent, AgentBuilder, binary};
@@ -23,6 +25,7 @@ pub use netns::Netns;
 pub use place::{Place, Running};
 pub use require::{demand, has_tool, require_root, require_tool};
 pub use script::Script;
+pub use stage::{Stage, Traffic};
 pub use wait::{Stopwatch, eventually, eventually_some, free_port, pause};
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

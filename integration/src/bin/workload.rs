@@ -11,6 +11,7 @@
 //! storm --count N [--kind exec|fork|thread]          N short-lived children
 //! idle                                               only lives
 //! ```
+//! With `--wait` each first prints `ready` and waits for the end of its standard input.
 //! `serve`, `hold` and `idle` print `ready` and end when their standard input does, so none outlives its test.
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::{
@@ -34,6 +35,10 @@ use std::{
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse(env::args().skip(1))?;
+    if arguments.options.contains_key("wait") {
+        say_ready()?;
+        wait_for_end()?;
+    }
     match arguments.verb.as_str() {
         "serve" => serve(&arguments),
         "connect" => say(&connect(&arguments)?),
@@ -63,7 +68,7 @@ impl Arguments {
         let (mut addresses, mut options) = (Vec::new(), BTreeMap::new());
         while let Some(word) = words.next() {
             match word.strip_prefix("--") {
-                Some("keep") => drop(options.insert("keep".to_owned(), String::new())),
+                Some(flag @ ("keep" | "wait")) => drop(options.insert(flag.to_owned(), String::new())),
                 Some(name) => {
                     let value = words.next().with_context(|| format!("{word} wants a value"))?;
                     options.insert(name.to_owned(), value);

@@ -1,0 +1,95 @@
+//! Many short lives: everything that starts ends, and nothing of it stays.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+use std::{collections::BTreeMap, fs, thread, time::Duration};
+use tarsier_integration::{Agent, Cgroup, Metrics, Place, eventually_some, require_root};
+
+const PROCESSES: f64 = 50_000.0;
+
+/// Half of them execute something. Two at a time, as there are no fewer CPUs.
+fn storm(group: &Cgroup) {
+    let places = [
+        ("exec", "12500"),
+        ("fork", "12500"),
+        ("exec", "12500"),
+        ("fork", "12500"),
+    ];
+    for pair in places.chunks(2) {
+        thread::scope(|scope| {
+            for (kind, count) in pair {
+                let place = Place::new().cgroup(group);
+                scope.spawn(move || place.run(&["storm", "--count", count, "--kind", kind]));
+            }
+        });
+    }
+}
+
+fn resident_bytes(agent: &Agent) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("a process has a size");
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Processes other than kernel threads.
+fn live_processes() -> f64 {
+    let folders = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let pids = folders.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    // A kernel thread has no program.
+    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok())
+        .count() as f64
+}
+
+fn tables(metrics: &Metrics) -> BTreeMap<String, f64> {
+    metrics
+        .all("tarsier_table_entries", &[])
+        .map(|sample| (sample.label("table").to_owned(), sample.value))
+        .collect()
+}
+
+fn delivered(metrics: &Metrics, kind: &str) -> f64 {
+    metrics.sum("tarsier_events_delivered_total", &[("kind", kind)])
+}
+
+#[test]
+fn fifty_thousand_short_lives_twice() {
+    if !require_root() {
+        return;
+    }
+    let agent = Agent::builder().set("GC__INTERVAL", "2s").start();
+    let group = Cgroup::service("storm");
+    let mut resident = Vec::new();
+    let (live_before, before) = (live_processes(), agent.metrics());
+    for round in 1..=2 {
+        storm(&group);
+        // Other programs of the machine come and go: what must fit is looked for until it does.
+        let metrics = eventually_some(
+            Duration::from_secs(60),
+            "starts equal exits, tables are as before",
+            || {
+                let (live, metrics) = (live_processes(), agent.metrics());
+                let grown = live - live_before;
+                let started = delivered(&metrics, "process_started") - delivered(&before, "process_started");
+                let exited = delivered(&metrics, "process_exited") - delivered(&before, "process_exited");
+                let enough = exited >= PROCESSES * f64::from(round);
+                let (old, new) = (tables(&before), tables(&metrics));
+                let shrunk = new
+                    .iter()
+                    .all(|(table, size)| *size <= old.get(table).copied().unwrap_or_default() + grown.max(0.0));
+                (enough && started - exited == grown && shrunk).then_some(metrics)
+            },
+        );
+        for kind in ["process_started", "process_exec", "process_exited"] {
+            let lost = metrics.sum("tarsier_events_dropped_total", &[("kind", kind), ("class", "loss")]);
+            assert_eq!(lost, 0.0, "{kind} was lost in round {round}");
+        }
+        resident.push(resident_bytes(&agent));
+    }
+    assert!(
+        resident[1] * 10 <= resident[0] * 11,
+        "resident after each storm: {resident:?}"
+    );
+}
