@@ -1,5 +1,5 @@
 //! Against numbers that come from elsewhere: the kernel's own counters, and the sum that must be zero.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 use std::{
     fs,
     sync::atomic::{AtomicBool, Ordering::Relaxed},

@@ -1,0 +1,256 @@
+//! Parts of the agent are broken on purpose (feature `test-hooks`): the rest goes on, and says what happened.
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+use tarsier_integration::{
+    Agent, Metrics, Stage, Stopwatch, Traffic, eventually, free_port, http_get, pause, require_root, require_tool,
+};
+
+const A_SECOND: Duration = Duration::from_secs(1);
+
+/// Scrapes all the time and keeps what was wrong with the answers.
+struct Watcher {
+    going: Arc<AtomicBool>,
+    thread: thread::JoinHandle<(u32, Vec<String>)>,
+}
+
+impl Watcher {
+    fn over(agent: &Agent) -> Self {
+        let going = Arc::new(AtomicBool::new(true));
+        let (address, goes_on) = (agent.address(), Arc::clone(&going));
+        let thread = thread::spawn(move || {
+            let (mut scrapes, mut complaints) = (0, Vec::new());
+            while goes_on.load(Relaxed) {
+                let watch = Stopwatch::start();
+                match http_get(address, "/metrics", &[], A_SECOND) {
+                    Ok(response) if response.status == 200 => {
+                        if Metrics::parse(&response.text()).value("node_agent_info", &[]) != Some(1.0) {
+                            complaints.push("an answer without node_agent_info".to_owned());
+                        }
+                    }
+                    Ok(response) => complaints.push(format!("status {}", response.status)),
+                    Err(error) => complaints.push(format!("{error:#}")),
+                }
+                if watch.elapsed() > A_SECOND {
+                    complaints.push(format!("an answer after {:?}", watch.elapsed()));
+                }
+                scrapes += 1;
+                pause(Duration::from_millis(20));
+            }
+            (scrapes, complaints)
+        });
+        Self { going, thread }
+    }
+
+    #[track_caller]
+    fn finish(self) {
+        self.going.store(false, Relaxed);
+        let (scrapes, complaints) = self.thread.join().expect("the watcher only watches");
+        assert!(scrapes > 10, "it hardly looked");
+        assert!(complaints.is_empty(), "of {scrapes} scrapes: {complaints:?}");
+    }
+}
+
+fn panics(metrics: &Metrics, actor: &str) -> f64 {
+    metrics.sum("tarsier_actor_restarts_total", &[("actor", actor), ("cause", "panic")])
+}
+
+/// Connects of the client before, after; what must be there at the end.
+#[track_caller]
+fn connect(stage: &Stage, address: &str, count: u64) {
+    let report = stage.client().run(&["connect", address, "--count", &count.to_string()]);
+    assert_eq!(report["connected"], count);
+}
+
+#[test]
+fn the_tracer_dies_and_no_connection_is_missed() {
+    if !(require_root() && require_tool(&["ip"])) {
+        return;
+    }
+    let (stage, port) = (Stage::new(), free_port());
+    let [address, _] = stage.netns.outside(port).map(|address| address.to_string());
+    let _server = stage.server().start(&["serve", &address]);
+    connect(&stage, &address, 200);
+    stage.expect(
+        &address,
+        &Traffic {
+            successful: 200,
+            ..Traffic::default()
+        },
+    );
+    let watcher = Watcher::over(&stage.agent);
+    for round in 1..=3_u64 {
+        stage.agent.hook("panic/tracer");
+        // While nobody reads: the programs stay where they are.
+        connect(&stage, &address, 100);
+        let expected = Traffic {
+            successful: 200 + 100 * round,
+            ..Traffic::default()
+        };
+        stage.expect(&address, &expected);
+        stage
+            .agent
+            .metrics_when("tarsier_actor_restarts", Duration::from_secs(30), |metrics| {
+                panics(metrics, "tracer") == round as f64
+            });
+    }
+    watcher.finish();
+    let blind = stage.agent.metrics().sum("tarsier_blind_seconds_total", &[]);
+    assert!(
+        blind < 1.0,
+        "blind for {blind} s though the programs outlive the tracer"
+    );
+}
+
+#[test]
+fn the_registry_dies_and_is_rebuilt() {
+    if !(require_root() && require_tool(&["ip"])) {
+        return;
+    }
+    let (stage, port, later) = (Stage::new(), free_port(), free_port());
+    let [address, _] = stage.netns.outside(port).map(|address| address.to_string());
+    let [second, _] = stage.netns.outside(later).map(|address| address.to_string());
+    let _server = stage.server().start(&["serve", &address, "--read", "10", "--keep"]);
+    let _other = stage.server().start(&["serve", &second]);
+    let held = stage
+        .client()
+        .start(&["hold", &address, "--count", "15", "--send", "10"]);
+    let open = Traffic {
+        successful: 15,
+        active: 15,
+        sent: 150,
+        ..Traffic::default()
+    };
+    stage.expect(&address, &open);
+    let watcher = Watcher::over(&stage.agent);
+    stage.agent.hook("panic/registry");
+    stage
+        .agent
+        .metrics_when("tarsier_actor_restarts", Duration::from_secs(30), |metrics| {
+            panics(metrics, "registry") == 1.0
+        });
+    // What is still open comes back from the kernel's totals; processes come back from /proc.
+    stage.expect(&address, &open);
+    let listen = [
+        ("container_id", stage.server_group.id()),
+        ("listen_addr", address.as_str()),
+    ];
+    stage
+        .agent
+        .metrics_when("listen_info", Duration::from_secs(20), |metrics| {
+            metrics.value("container_net_tcp_listen_info", &listen) == Some(1.0)
+        });
+    connect(&stage, &second, 100);
+    stage.expect(
+        &second,
+        &Traffic {
+            successful: 100,
+            ..Traffic::default()
+        },
+    );
+    assert_eq!(held.finish()["connected"], 15);
+    stage.expect(&address, &Traffic { active: 0, ..open });
+    watcher.finish();
+}
+
+#[test]
+fn a_container_dies_and_the_others_do_not_notice() {
+    if !(require_root() && require_tool(&["ip"])) {
+        return;
+    }
+    let (stage, port) = (Stage::new(), free_port());
+    let [address, _] = stage.netns.outside(port).map(|address| address.to_string());
+    let _server = stage.server().start(&["serve", &address]);
+    connect(&stage, &address, 50);
+    stage.expect(
+        &address,
+        &Traffic {
+            successful: 50,
+            ..Traffic::default()
+        },
+    );
+    let listen = [
+        ("container_id", stage.server_group.id()),
+        ("listen_addr", address.as_str()),
+    ];
+    let watcher = Watcher::over(&stage.agent);
+    stage
+        .agent
+        .hook(&format!("panic/{}", stage.client_group.id().trim_start_matches('/')));
+    let metrics = stage
+        .agent
+        .metrics_when("tarsier_actor_restarts", Duration::from_secs(30), |metrics| {
+            panics(metrics, "container") == 1.0
+        });
+    assert_eq!(
+        metrics.value("container_net_tcp_listen_info", &listen),
+        Some(1.0),
+        "another container"
+    );
+    // It begins again from nothing.
+    connect(&stage, &address, 70);
+    stage.expect(
+        &address,
+        &Traffic {
+            successful: 70,
+            ..Traffic::default()
+        },
+    );
+    watcher.finish();
+}
+
+#[test]
+fn a_core_that_hangs_is_reported_and_ended() {
+    if !require_root() {
+        return;
+    }
+    let mut agent = Agent::builder().set("SUPERVISOR__WATCHDOG", "5s").start();
+    agent.metrics_when("container_info", Duration::from_secs(20), |metrics| {
+        metrics.all("container_info", &[]).next().is_some()
+    });
+    agent.hook("block/core");
+    let blocked = Stopwatch::start();
+    let watch = Stopwatch::start();
+    let metrics = agent.metrics();
+    assert!(watch.elapsed() < A_SECOND, "/metrics after {:?}", watch.elapsed());
+    assert_eq!(metrics.value("node_agent_info", &[]), Some(1.0));
+    assert_eq!(metrics.all("tarsier_build_info", &[]).count(), 1);
+    assert_eq!(metrics.all("container_info", &[]).count(), 0, "nobody can have said so");
+    let late = metrics
+        .value("tarsier_scrape_late_containers", &[])
+        .expect("it says how many did not answer");
+    assert!(late > 0.0, "{late} containers were late");
+    eventually(Duration::from_secs(4), "/healthz fails", || {
+        agent.get("/healthz").is_ok_and(|response| response.status >= 500)
+    });
+    let status = agent.wait_for_end(Duration::from_secs(30));
+    assert!(
+        blocked.elapsed() > Duration::from_secs(3),
+        "the watchdog waited {:?} only",
+        blocked.elapsed()
+    );
+    assert_eq!(status.code(), Some(3), "{status}");
+    let log = agent.log();
+    let about: Vec<_> = log.lines().filter(|line| line.contains("watchdog")).collect();
+    assert_eq!(about.len(), 1, "one line says it:\n{log}");
+    assert!(about[0].contains("core"), "it names the thread: {}", about[0]);
+    assert!(!log.contains("backtrace"), "{log}");
+}
+
+#[test]
+fn it_ends_in_order_and_in_time() {
+    if !require_root() {
+        return;
+    }
+    let agent = Agent::start();
+    let socket = agent.admin_socket();
+    let (time, status) = agent.stop();
+    assert!(status.success(), "{status}");
+    assert!(time < Duration::from_secs(2), "it took {time:?}");
+    assert!(!socket.exists(), "the admin socket is left behind");
+}

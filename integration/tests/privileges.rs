@@ -1,0 +1,234 @@
+//! Rights and files that are missing: the agent stays, says which and why, and goes on when they come back.
+#![expect(clippy::panic, reason = "helpers of tests")]
+use serde_json::Value;
+use std::{fs, path::Path, process::Command, time::Duration};
+use tarsier_integration::{Agent, Cgroup, Place, Traffic, binary, eventually, free_port, require_root, require_tool};
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// The rows of `/readyz` that are not as they should be.
+fn complaints(agent: &Agent) -> Vec<(String, String, String)> {
+    let body: Value = serde_json::from_slice(&agent.get("/readyz").expect("it answers").body).expect("/readyz is JSON");
+    let rows = body["features"].as_array().expect("/readyz has features").iter();
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    rows.filter(|row| row["state"] != "ok")
+        .map(|row| (text(row, "feature"), text(row, "state"), text(row, "reason")))
+        .collect()
+}
+
+fn features(agent: &Agent) -> Vec<String> {
+    complaints(agent).into_iter().map(|(feature, ..)| feature).collect()
+}
+
+/// It is up and says why something is missing, each time with a reason, on both faces.
+#[track_caller]
+fn assert_alive_and_honest(agent: &Agent, expected: &[&str]) {
+    let found = complaints(agent);
+    for feature in expected {
+        let row = found.iter().find(|(name, ..)| name == feature);
+        let (_, _, reason) = row.unwrap_or_else(|| panic!("{feature} is said to work: {found:?}"));
+        assert!(!reason.is_empty(), "{feature} has no reason");
+    }
+    let metrics = agent.metrics();
+    assert_eq!(metrics.value("node_agent_info", &[]), Some(1.0));
+    for (feature, state, reason) in &found {
+        let labels = [
+            ("feature", feature.as_str()),
+            ("state", state.as_str()),
+            ("reason", reason.as_str()),
+        ];
+        assert_eq!(metrics.value("tarsier_feature_state", &labels), Some(1.0), "{labels:?}");
+    }
+    let log = agent.log();
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+/// Connects of a fresh service are counted: the whole way works.
+#[track_caller]
+fn assert_counts(agent: &Agent) {
+    let (group, address) = (Cgroup::service("after"), format!("127.0.0.1:{}", free_port()));
+    let _server = Place::new().start(&["serve", &address]);
+    assert_eq!(
+        Place::new().cgroup(&group).run(&["connect", &address, "--count", "20"])["connected"],
+        20
+    );
+    Traffic {
+        successful: 20,
+        ..Traffic::default()
+    }
+    .expect_of(agent, group.id(), &address);
+}
+
+/// What this machine does not have even for root.
+fn baseline() -> Vec<String> {
+    let agent = Agent::start();
+    let found = features(&agent);
+    assert_counts(&agent);
+    found
+}
+
+#[test]
+fn without_capabilities() {
+    if !(require_root() && require_tool(&["setpriv"])) {
+        return;
+    }
+    let usual = baseline();
+    let kernel = ["process_start", "process_exit", "tcp_state", "totals"];
+    // CAP_SYS_ADMIN would stand in for both.
+    for (dropped, expected) in [("-bpf,-sys_admin", &kernel[..]), ("-perfmon,-sys_admin", &kernel)] {
+        let agent = Agent::builder()
+            .wrapped_in(&["setpriv", &format!("--bounding-set={dropped}")])
+            .spawn();
+        eventually(LONG, "it answers", || agent.get("/readyz").is_ok());
+        eventually(LONG, "it has tried", || {
+            expected
+                .iter()
+                .all(|feature| features(&agent).iter().any(|row| row == feature))
+        });
+        assert_alive_and_honest(&agent, expected);
+        let (_, reason) = agent.feature("tcp_state");
+        let named = reason.to_uppercase();
+        assert!(
+            named.contains("CAP_") || named.contains("PERM"),
+            "an operator reads: {reason}"
+        );
+        let (time, status) = agent.stop();
+        assert!(
+            status.success() && time < Duration::from_secs(2),
+            "{status} after {time:?}"
+        );
+    }
+    let agent = Agent::builder()
+        .wrapped_in(&["setpriv", "--bounding-set=-sys_ptrace"])
+        .start();
+    assert_alive_and_honest(&agent, &[]);
+    assert_counts(&agent);
+    // Other people's namespaces and roots are what it is for; nothing else suffers.
+    let more: Vec<_> = features(&agent)
+        .into_iter()
+        .filter(|row| !usual.contains(row))
+        .collect();
+    assert!(
+        more.iter()
+            .all(|row| ["host_netns", "host_files", "proc"].contains(&row.as_str())),
+        "{more:?}"
+    );
+}
+
+#[test]
+fn the_first_process_is_out_of_sight_or_not() {
+    if !require_root() {
+        return;
+    }
+    let agent = Agent::start();
+    let (state, reason) = agent.feature("host_netns");
+    let readable = fs::read_link("/proc/1/ns/net").is_ok();
+    assert_eq!(state == "ok", readable, "host_netns is {state} ({reason})");
+    assert!(readable || reason.contains("/proc/1"), "{reason}");
+    // A file of the host's namespace stands in.
+    let agent = Agent::builder().set("HOST__NETNS", "/proc/self/ns/net").start();
+    assert_eq!(agent.feature("host_netns").0, "ok");
+    assert_counts(&agent);
+}
+
+/// A command of `unshare --mount`, that runs `script` and then becomes the agent.
+fn in_own_mounts(script: &str) -> Vec<String> {
+    let script = format!("set -e; {script}; exec \"$@\"");
+    [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        &script,
+        "sh",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+fn inside_mounts_of(agent: &Agent, words: &[&str]) {
+    let target = agent.pid().to_string();
+    let status = Command::new("nsenter")
+        .args(["-t", &target, "-m"])
+        .args(words)
+        .status()
+        .expect("nsenter runs");
+    assert!(status.success(), "{words:?} in the agent's mounts: {status}");
+}
+
+#[test]
+fn without_type_information_until_it_comes() {
+    if !(require_root() && require_tool(&["unshare", "nsenter"])) {
+        return;
+    }
+    assert!(
+        Path::new("/sys/kernel/btf/vmlinux").exists(),
+        "this kernel has none at all"
+    );
+    let wrapper = in_own_mounts("mount -t tmpfs none /sys/kernel/btf");
+    let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
+    let agent = Agent::builder()
+        .set("KERNEL__RETRY_INTERVAL", "1s")
+        .wrapped_in(&wrapper)
+        .spawn();
+    eventually(LONG, "it answers", || agent.get("/readyz").is_ok());
+    eventually(LONG, "it misses btf", || {
+        features(&agent).iter().any(|row| row == "btf")
+    });
+    assert_alive_and_honest(&agent, &["btf", "tcp_state"]);
+    assert!(agent.feature("btf").1.contains("btf"), "{:?}", agent.feature("btf"));
+    inside_mounts_of(&agent, &["umount", "/sys/kernel/btf"]);
+    eventually(LONG, "it has recovered", || {
+        agent.feature("btf").0 == "ok" && agent.feature("tcp_state").0 == "ok"
+    });
+    assert_counts(&agent);
+    let blind = agent.metrics().sum("tarsier_blind_seconds_total", &[]);
+    assert!(blind > 0.5, "it was blind for more than {blind} s");
+}
+
+#[test]
+fn tracefs_is_not_needed() {
+    if !(require_root() && require_tool(&["unshare"])) {
+        return;
+    }
+    let hide = "for d in /sys/kernel/tracing /sys/kernel/debug; do mount -t tmpfs none $d; done";
+    let wrapper = in_own_mounts(hide);
+    let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
+    let usual = baseline();
+    let agent = Agent::builder().wrapped_in(&wrapper).start();
+    assert_eq!(features(&agent), usual);
+    assert_counts(&agent);
+}
+
+#[test]
+fn a_proc_that_hides_processes_until_it_does_not() {
+    if !(require_root() && require_tool(&["unshare", "nsenter", "setpriv"])) {
+        return;
+    }
+    // Nobody, with what the programs need and without CAP_SYS_PTRACE.
+    let wanted = "+bpf,+perfmon,+net_admin,+sys_admin";
+    let drop_to_nobody = format!(
+        "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps={wanted} --ambient-caps={wanted} --bounding-set=-sys_ptrace"
+    );
+    let script = format!("mount -t proc -o hidepid=4 proc /proc; set -- {drop_to_nobody} \"$@\"");
+    let wrapper = in_own_mounts(&script);
+    let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
+    let builder = Agent::builder()
+        .set("KERNEL__RETRY_INTERVAL", "1s")
+        .set("GC__INTERVAL", "1s");
+    std::os::unix::fs::chown(builder.folder(), Some(65534), Some(65534)).expect("root may");
+    let agent = builder.wrapped_in(&wrapper).spawn();
+    assert!(fs::metadata(binary()).is_ok());
+    eventually(LONG, "it answers", || agent.get("/readyz").is_ok());
+    eventually(LONG, "it sees what is hidden", || {
+        features(&agent).iter().any(|row| row == "proc")
+    });
+    assert_alive_and_honest(&agent, &["proc"]);
+    let (_, reason) = agent.feature("proc");
+    assert!(reason.contains("hidepid"), "an operator reads: {reason}");
+    inside_mounts_of(&agent, &["umount", "/proc"]);
+    eventually(LONG, "it has recovered", || agent.feature("proc").0 == "ok");
+    assert_counts(&agent);
+}
