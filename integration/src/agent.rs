@@ -126,6 +126,21 @@ impl AgentBuilder {
     }
 }
 
+/// A row of `/readyz`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feature {
+    pub name: String,
+    pub state: String,
+    pub reason: String,
+    pub hint: String,
+}
+
+impl Feature {
+    pub fn ok(&self) -> bool {
+        self.state == "ok"
+    }
+}
+
 pub struct Agent {
     child: Child,
     address: SocketAddr,
@@ -259,21 +274,36 @@ impl Agent {
         );
     }
 
-    /// State and reason of a row of `/readyz`.
+    /// The rows of `/readyz`.
     #[track_caller]
-    pub fn feature(&self, name: &str) -> (String, String) {
+    pub fn features(&self) -> Vec<Feature> {
         let body = self
             .get("/readyz")
             .unwrap_or_else(|error| panic!("/readyz: {error:#}"))
             .body;
         let body: Value = serde_json::from_slice(&body).expect("/readyz is JSON");
-        let rows = body["features"].as_array().expect("/readyz has features");
-        let row = rows
-            .iter()
-            .find(|row| row["feature"] == name)
-            .unwrap_or_else(|| panic!("no row {name}: {body}"));
-        let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
-        (text("state"), text("reason"))
+        let rows = body["features"]
+            .as_array()
+            .unwrap_or_else(|| panic!("/readyz has no features: {body}"));
+        let text = |row: &Value, key: &str| {
+            row[key]
+                .as_str()
+                .unwrap_or_else(|| panic!("no {key}: {row}"))
+                .to_owned()
+        };
+        let feature = |row| Feature {
+            name: text(row, "feature"),
+            state: text(row, "state"),
+            reason: text(row, "reason"),
+            hint: text(row, "hint"),
+        };
+        rows.iter().map(feature).collect()
+    }
+
+    #[track_caller]
+    pub fn feature(&self, name: &str) -> Feature {
+        let found = self.features().into_iter().find(|row| row.name == name);
+        found.unwrap_or_else(|| panic!("/readyz has no row {name}"))
     }
 
     /// SIGTERM; how long the end took and what it was.

@@ -36,6 +36,11 @@ pub fn http_get(address: SocketAddr, path: &str, headers: &[&str], limit: Durati
     request(stream, "GET", path, headers)
 }
 
+/// `POST` to some agent's admin socket.
+pub fn admin_post(socket: &Path, path: &str) -> Result<Response> {
+    over_unix(socket, "POST", path, Duration::from_secs(10))
+}
+
 pub(crate) fn over_unix(socket: &Path, method: &str, path: &str, limit: Duration) -> Result<Response> {
     let stream = UnixStream::connect(socket).with_context(|| format!("connecting to {}", socket.display()))?;
     stream.set_read_timeout(Some(limit))?;

@@ -17,9 +17,9 @@ mod script;
 mod stage;
 mod wait;
 
-pub use agent::{Agent, AgentBuilder, binary};
+pub use agent::{Agent, AgentBuilder, Feature, binary};
 pub use cgroup::Cgroup;
-pub use http::{Response, http_get};
+pub use http::{Response, admin_post, http_get};
 pub use metrics::{Metrics, Sample};
 pub use netns::Netns;
 pub use place::{Place, Running};

@@ -68,11 +68,8 @@ fn a_tiny_ring_loses_news_and_no_counts() {
         sum(&[("reason", "deferred"), ("class", "policy")]) > 0.0,
         "a count comes with the next pass"
     );
-    let (state, reason) = stage.agent.feature("news_ring");
-    assert!(
-        state == "degraded" && !reason.is_empty(),
-        "news_ring: {state} ({reason})"
-    );
+    let row = stage.agent.feature("news_ring");
+    assert!(row.state == "degraded" && !row.reason.is_empty(), "{row:?}");
     eventually(Duration::from_secs(30), "the books balance", || {
         match balance(&stage.agent.admin("/api/v1/ledger")) {
             Ok(()) => true,

@@ -1,23 +1,18 @@
 //! Rights and files that are missing: the agent stays, says which and why, and goes on when they come back.
-#![expect(clippy::panic, reason = "helpers of tests")]
-use serde_json::Value;
 use std::{fs, path::Path, process::Command, time::Duration};
-use tarsier_integration::{Agent, Cgroup, Place, Traffic, binary, eventually, free_port, require_root, require_tool};
+use tarsier_integration::{
+    Agent, Cgroup, Feature, Place, Traffic, binary, eventually, free_port, require_root, require_tool,
+};
 
 const LONG: Duration = Duration::from_secs(20);
 
 /// The rows of `/readyz` that are not as they should be.
-fn complaints(agent: &Agent) -> Vec<(String, String, String)> {
-    let body: Value = serde_json::from_slice(&agent.get("/readyz").expect("it answers").body).expect("/readyz is JSON");
-    let rows = body["features"].as_array().expect("/readyz has features").iter();
-    let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
-    rows.filter(|row| row["state"] != "ok")
-        .map(|row| (text(row, "feature"), text(row, "state"), text(row, "reason")))
-        .collect()
+fn complaints(agent: &Agent) -> Vec<Feature> {
+    agent.features().into_iter().filter(|row| !row.ok()).collect()
 }
 
 fn features(agent: &Agent) -> Vec<String> {
-    complaints(agent).into_iter().map(|(feature, ..)| feature).collect()
+    complaints(agent).into_iter().map(|row| row.name).collect()
 }
 
 /// It is up and says why something is missing, each time with a reason, on both faces.
@@ -25,19 +20,21 @@ fn features(agent: &Agent) -> Vec<String> {
 fn assert_alive_and_honest(agent: &Agent, expected: &[&str]) {
     let found = complaints(agent);
     for feature in expected {
-        let row = found.iter().find(|(name, ..)| name == feature);
-        let (_, _, reason) = row.unwrap_or_else(|| panic!("{feature} is said to work: {found:?}"));
-        assert!(!reason.is_empty(), "{feature} has no reason");
+        assert!(
+            found.iter().any(|row| row.name == *feature),
+            "{feature} is said to work: {found:?}"
+        );
     }
     let metrics = agent.metrics();
     assert_eq!(metrics.value("node_agent_info", &[]), Some(1.0));
-    for (feature, state, reason) in &found {
+    for row in &found {
+        assert!(!row.reason.is_empty(), "no reason: {row:?}");
         let labels = [
-            ("feature", feature.as_str()),
-            ("state", state.as_str()),
-            ("reason", reason.as_str()),
+            ("feature", row.name.as_str()),
+            ("state", row.state.as_str()),
+            ("reason", row.reason.as_str()),
         ];
-        assert_eq!(metrics.value("tarsier_feature_state", &labels), Some(1.0), "{labels:?}");
+        assert_eq!(metrics.value("tarsier_feature_state", &labels), Some(1.0), "{row:?}");
     }
     let log = agent.log();
     assert!(!log.contains("panicked"), "{log}");
@@ -86,12 +83,8 @@ fn without_capabilities() {
                 .all(|feature| features(&agent).iter().any(|row| row == feature))
         });
         assert_alive_and_honest(&agent, expected);
-        let (_, reason) = agent.feature("tcp_state");
-        let named = reason.to_uppercase();
-        assert!(
-            named.contains("CAP_") || named.contains("PERM"),
-            "an operator reads: {reason}"
-        );
+        let row = agent.feature("tcp_state");
+        assert!(row.hint.contains("CAP_"), "it names what to add: {row:?}");
         let (time, status) = agent.stop();
         assert!(
             status.success() && time < Duration::from_secs(2),
@@ -121,13 +114,13 @@ fn the_first_process_is_out_of_sight_or_not() {
         return;
     }
     let agent = Agent::start();
-    let (state, reason) = agent.feature("host_netns");
+    let row = agent.feature("host_netns");
     let readable = fs::read_link("/proc/1/ns/net").is_ok();
-    assert_eq!(state == "ok", readable, "host_netns is {state} ({reason})");
-    assert!(readable || reason.contains("/proc/1"), "{reason}");
+    assert_eq!(row.ok(), readable, "{row:?}");
+    assert!(readable || row.hint.contains("/proc/1"), "{row:?}");
     // A file of the host's namespace stands in.
     let agent = Agent::builder().set("HOST__NETNS", "/proc/self/ns/net").start();
-    assert_eq!(agent.feature("host_netns").0, "ok");
+    assert!(agent.feature("host_netns").ok(), "{:?}", agent.feature("host_netns"));
     assert_counts(&agent);
 }
 
@@ -178,10 +171,14 @@ fn without_type_information_until_it_comes() {
         features(&agent).iter().any(|row| row == "btf")
     });
     assert_alive_and_honest(&agent, &["btf", "tcp_state"]);
-    assert!(agent.feature("btf").1.contains("btf"), "{:?}", agent.feature("btf"));
+    assert!(
+        agent.feature("btf").hint.contains("/sys/kernel/btf"),
+        "{:?}",
+        agent.feature("btf")
+    );
     inside_mounts_of(&agent, &["umount", "/sys/kernel/btf"]);
     eventually(LONG, "it has recovered", || {
-        agent.feature("btf").0 == "ok" && agent.feature("tcp_state").0 == "ok"
+        agent.feature("btf").ok() && agent.feature("tcp_state").ok()
     });
     assert_counts(&agent);
     let blind = agent.metrics().sum("tarsier_blind_seconds_total", &[]);
@@ -226,9 +223,12 @@ fn a_proc_that_hides_processes_until_it_does_not() {
         features(&agent).iter().any(|row| row == "proc")
     });
     assert_alive_and_honest(&agent, &["proc"]);
-    let (_, reason) = agent.feature("proc");
-    assert!(reason.contains("hidepid"), "an operator reads: {reason}");
+    let row = agent.feature("proc");
+    assert!(
+        row.hint.contains("hidepid") || row.reason.contains("hidepid"),
+        "it says what hides them: {row:?}"
+    );
     inside_mounts_of(&agent, &["umount", "/proc"]);
-    eventually(LONG, "it has recovered", || agent.feature("proc").0 == "ok");
+    eventually(LONG, "it has recovered", || agent.feature("proc").ok());
     assert_counts(&agent);
 }

@@ -1,0 +1,129 @@
+//! The unit as it is shipped, under a real systemd in a container. Process ids differ there, so what is looked at is how
+//! it starts, speaks and is restarted, not whom it sees.
+use serde_json::Value;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tarsier_integration::{Script, admin_post, binary, eventually, eventually_some, require_root, require_tool};
+
+const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/tarsier.service");
+/// The watchdog of the unit is a patient one.
+const DROP_IN: &str = "[Service]\nEnvironment=TARSIER__SUPERVISOR__WATCHDOG=4s\n";
+
+struct Machine {
+    systemd: Script,
+    _files: tempfile::TempDir,
+}
+
+impl Machine {
+    fn start() -> Self {
+        let unit = fs::read_to_string(UNIT).expect("the unit is in the repository");
+        let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key));
+        let program = value("ExecStart=")
+            .and_then(|line| line.split_whitespace().next())
+            .expect("it starts something");
+        let capabilities = value("CapabilityBoundingSet=")
+            .expect("it says what it needs")
+            .split_whitespace()
+            .collect::<Vec<_>>();
+        let files = tempfile::tempdir().expect("a temporary folder");
+        let drop_in = files.path().join("drop-in.conf");
+        fs::write(&drop_in, DROP_IN).expect("the folder is ours");
+        // Made once for all runs: it takes half a minute.
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("systemd-root");
+        let machine = format!("tarsier-it-{}", std::process::id());
+        let systemd = Script::new("systemd.sh")
+            .env("ROOT", root.to_str().expect("a path is text"))
+            .env("MACHINE", &machine);
+        let bind = |from: &Path, to: &str| format!("--bind-ro={}:{to}", from.display());
+        systemd.run(&[
+            "start",
+            "--private-network",
+            &bind(&binary(), program),
+            &bind(Path::new(UNIT), "/etc/systemd/system/tarsier.service"),
+            &bind(&drop_in, "/etc/systemd/system/tarsier.service.d/it.conf"),
+            &format!("--capability={}", capabilities.join(",")),
+            "--system-call-filter=bpf perf_event_open",
+        ]);
+        Self { systemd, _files: files }
+    }
+
+    fn exec(&self, words: &[&str]) -> String {
+        self.systemd.run(&[&["exec"], words].concat())
+    }
+
+    fn property(&self, name: &str) -> String {
+        self.exec(&["systemctl", "show", "tarsier", "--value", "-p", name])
+    }
+
+    fn admin_socket(&self) -> PathBuf {
+        Path::new(&self.systemd.run(&["rootfs"])).join("run/tarsier/admin.sock")
+    }
+
+    fn journal(&self) -> Vec<Value> {
+        let text = self.exec(&["journalctl", "-u", "tarsier", "-o", "json", "--no-pager"]);
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("journalctl prints JSON"))
+            .collect()
+    }
+}
+
+#[test]
+fn the_unit_starts_notifies_logs_and_is_restarted() {
+    if !(require_root() && require_tool(&["systemd-nspawn", "mmdebstrap", "nsenter"])) {
+        return;
+    }
+    let machine = Machine::start();
+    // Returns when the unit has said READY=1, and fails if it ends before.
+    machine.exec(&["systemctl", "start", "tarsier"]);
+    assert_eq!(machine.property("Type"), "notify");
+    assert_eq!(machine.property("ActiveState"), "active");
+    assert_ne!(machine.property("WatchdogUSec"), "0", "systemd watches it");
+    assert!(machine.property("StatusText").len() > 3, "it tells systemd how it is");
+
+    let entries = machine.journal();
+    let ours: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry["_TRANSPORT"] == "journal")
+        .collect();
+    assert!(
+        !ours.is_empty(),
+        "nothing came by the journal's own protocol: {entries:?}"
+    );
+    for entry in &ours {
+        for field in ["MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER", "_SYSTEMD_UNIT"] {
+            assert!(entry[field].is_string(), "no {field}: {entry}");
+        }
+        assert_eq!(entry["SYSLOG_IDENTIFIER"], "tarsier");
+    }
+    let structured = ours
+        .iter()
+        .any(|entry| entry["COMPONENT"].is_string() || entry["TARSIER_COMPONENT"].is_string());
+    assert!(structured, "no entry says which part speaks: {ours:?}");
+
+    assert!(
+        machine.exec(&["tarsier", "ps"]).contains("system.slice"),
+        "its own commands reach it"
+    );
+    let first = machine.property("MainPID");
+    let answer = admin_post(&machine.admin_socket(), "/api/v1/test/block/core").expect("the admin socket answers");
+    assert!((200..300).contains(&answer.status), "{}", answer.text());
+    eventually_some(Duration::from_secs(60), "systemd restarts it", || {
+        let ready = machine.property("ActiveState") == "active" && machine.property("MainPID") != first;
+        (ready && machine.property("NRestarts") == "1").then_some(())
+    });
+    let said = machine
+        .journal()
+        .iter()
+        .filter(|entry| entry["MESSAGE"].as_str().is_some_and(|text| text.contains("watchdog")))
+        .count();
+    assert!(said >= 1, "nobody said why");
+
+    machine.exec(&["systemctl", "stop", "tarsier"]);
+    assert_eq!(machine.property("Result"), "success");
+    eventually(Duration::from_secs(5), "the socket is gone", || {
+        !machine.admin_socket().exists()
+    });
+}
