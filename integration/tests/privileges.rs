@@ -205,7 +205,7 @@ fn a_proc_that_hides_processes_until_it_does_not() {
         return;
     }
     // Nobody, with what the programs need and without CAP_SYS_PTRACE.
-    let wanted = "+bpf,+perfmon,+net_admin,+sys_admin";
+    let wanted = "+bpf,+perfmon,+net_admin";
     let drop_to_nobody = format!(
         "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps={wanted} --ambient-caps={wanted} --bounding-set=-sys_ptrace"
     );
@@ -228,7 +228,7 @@ fn a_proc_that_hides_processes_until_it_does_not() {
         row.hint.contains("hidepid") || row.reason.contains("hidepid"),
         "it says what hides them: {row:?}"
     );
-    inside_mounts_of(&agent, &["umount", "/proc"]);
+    inside_mounts_of(&agent, &["umount", "-l", "/proc"]);
     eventually(LONG, "it has recovered", || agent.feature("proc").ok());
     assert_counts(&agent);
 }
