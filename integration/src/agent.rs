@@ -136,6 +136,28 @@ pub struct Feature {
 }
 
 impl Feature {
+    /// All that an answer of `/readyz` says.
+    #[track_caller]
+    pub fn rows(readyz: &Response) -> Vec<Self> {
+        let body: Value = serde_json::from_slice(&readyz.body).expect("/readyz is JSON");
+        let rows = body["features"]
+            .as_array()
+            .unwrap_or_else(|| panic!("/readyz has no features: {body}"));
+        let text = |row: &Value, key: &str| {
+            row[key]
+                .as_str()
+                .unwrap_or_else(|| panic!("no {key}: {row}"))
+                .to_owned()
+        };
+        let feature = |row| Self {
+            name: text(row, "feature"),
+            state: text(row, "state"),
+            reason: text(row, "reason"),
+            hint: text(row, "hint"),
+        };
+        rows.iter().map(feature).collect()
+    }
+
     pub fn ok(&self) -> bool {
         self.state == "ok"
     }
@@ -277,27 +299,7 @@ impl Agent {
     /// The rows of `/readyz`.
     #[track_caller]
     pub fn features(&self) -> Vec<Feature> {
-        let body = self
-            .get("/readyz")
-            .unwrap_or_else(|error| panic!("/readyz: {error:#}"))
-            .body;
-        let body: Value = serde_json::from_slice(&body).expect("/readyz is JSON");
-        let rows = body["features"]
-            .as_array()
-            .unwrap_or_else(|| panic!("/readyz has no features: {body}"));
-        let text = |row: &Value, key: &str| {
-            row[key]
-                .as_str()
-                .unwrap_or_else(|| panic!("no {key}: {row}"))
-                .to_owned()
-        };
-        let feature = |row| Feature {
-            name: text(row, "feature"),
-            state: text(row, "state"),
-            reason: text(row, "reason"),
-            hint: text(row, "hint"),
-        };
-        rows.iter().map(feature).collect()
+        Feature::rows(&self.get("/readyz").unwrap_or_else(|error| panic!("/readyz: {error:#}")))
     }
 
     #[track_caller]

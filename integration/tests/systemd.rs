@@ -24,10 +24,11 @@ impl Machine {
         let program = value("ExecStart=")
             .and_then(|line| line.split_whitespace().next())
             .expect("it starts something");
-        let capabilities = value("CapabilityBoundingSet=")
-            .expect("it says what it needs")
-            .split_whitespace()
-            .collect::<Vec<_>>();
+        let capabilities = unit
+            .lines()
+            .filter_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+        let capabilities: Vec<_> = capabilities.flat_map(str::split_whitespace).collect();
+        assert!(!capabilities.is_empty(), "the unit says what it needs");
         let files = tempfile::tempdir().expect("a temporary folder");
         let drop_in = files.path().join("drop-in.conf");
         fs::write(&drop_in, DROP_IN).expect("the folder is ours");

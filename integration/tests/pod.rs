@@ -1,0 +1,238 @@
+//! The manifest as it is shipped: its image, as a pod of a real containerd, with exactly its rights and mounts.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+use tarsier_integration::{
+    Cgroup, Feature, Metrics, Place, Script, Traffic, binary, demand, eventually, http_get, require_root, require_tool,
+};
+
+/// Feature, state, reason.
+const EXPECTED: &str = include_str!("../recordings/pod-features.txt");
+
+fn shipped(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The pod's specification and its only container's.
+fn specification() -> (Value, Value) {
+    let manifest = shipped("configs/kubernetes/daemonset.yaml");
+    let mut documents =
+        serde_yaml_ng::Deserializer::from_str(&manifest).map(|document| Value::deserialize(document).unwrap());
+    let daemon_set = documents
+        .find(|document| document["kind"] == "DaemonSet")
+        .expect("there is a DaemonSet");
+    let pod = daemon_set["spec"]["template"]["spec"].clone();
+    let container = pod["containers"][0].clone();
+    assert!(container.is_object(), "a pod has a container");
+    (pod, container)
+}
+
+/// What the image starts, and the container's arguments.
+fn command(container: &Value) -> Vec<String> {
+    let dockerfile = shipped("Dockerfile");
+    let entry = dockerfile
+        .lines()
+        .find_map(|line| line.strip_prefix("ENTRYPOINT "))
+        .expect("the image starts something");
+    let mut command: Vec<String> = serde_json::from_str(entry).unwrap();
+    if let Some(instead) = container["command"].as_array() {
+        command = instead.iter().map(|word| word.as_str().unwrap().to_owned()).collect();
+    }
+    let arguments = container["args"].as_array().cloned().unwrap_or_default();
+    command.extend(arguments.iter().map(|word| word.as_str().unwrap().to_owned()));
+    command
+}
+
+const IMAGE: &str = "localhost/tarsier:it";
+
+/// A small root with the agent where the image has it. The root is made once for all runs.
+fn make_image(containerd: &Script, program: &str) {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image-root");
+    if !root.join(".made").exists() {
+        if root.exists() {
+            fs::remove_dir_all(&root).unwrap();
+        }
+        let release = fs::read_to_string("/etc/os-release").unwrap();
+        let codename = release
+            .lines()
+            .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+            .expect("a Debian");
+        // Unpacked and not configured: as in an image without a distribution there is nothing to run.
+        let include = ["-q", "--variant=extract", "--include=libc6,libgcc-s1", codename];
+        let made = Command::new("mmdebstrap").args(include).arg(&root).output().unwrap();
+        assert!(
+            made.status.success(),
+            "mmdebstrap: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        fs::write(root.join(".made"), "").unwrap();
+    }
+    let inside = root.join(program.trim_start_matches('/'));
+    fs::create_dir_all(inside.parent().unwrap()).unwrap();
+    fs::copy(binary(), &inside).unwrap();
+    let archive = containerd.folder().join("image.tar");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("runtimes/mkimage.sh");
+    let made = Command::new(script)
+        .arg(&archive)
+        .arg(IMAGE)
+        .env("ROOTFS", &root)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    containerd.run(&["import", archive.to_str().unwrap()]);
+}
+
+/// What a kubelet makes of it; the pod's own volumes are folders under `folder`.
+fn pod(specification: &Value, container: &Value, folder: &Path, uid: &str) -> Value {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut volumes = BTreeMap::new();
+    for volume in list(&specification["volumes"]) {
+        let name = volume["name"].as_str().unwrap().to_owned();
+        let own = folder.join(&name);
+        fs::create_dir_all(&own).unwrap();
+        volumes.insert(name, volume["hostPath"]["path"].as_str().map_or(own, PathBuf::from));
+    }
+    let mounts: Vec<_> = list(&container["volumeMounts"])
+        .iter()
+        .map(|mount| {
+            let host = &volumes[mount["name"].as_str().unwrap()];
+            json!({ "container": mount["mountPath"], "host": host, "readonly": mount["readOnly"] == true })
+        })
+        .collect();
+    let environment = list(&container["env"]);
+    let environment: BTreeMap<_, _> = environment
+        .iter()
+        .map(|entry| (entry["name"].as_str().unwrap(), &entry["value"]))
+        .collect();
+    let security = &container["securityContext"];
+    let names = |key: &str| list(&security["capabilities"][key]);
+    json!({
+        "name": "tarsier-it", "namespace": "tarsier", "uid": uid, "image": IMAGE, "command": command(container),
+        "cgroup_parent": parent_of(uid), "log_directory": folder, "env": environment, "mounts": mounts,
+        "host_pid": specification["hostPID"] == true, "host_network": specification["hostNetwork"] == true,
+        "security": {
+            "privileged": security["privileged"] == true,
+            "readonly_root": security["readOnlyRootFilesystem"] == true,
+            "no_new_privs": security["allowPrivilegeEscalation"] == false,
+            "run_as_user": security["runAsUser"],
+            "add": names("add"), "drop": names("drop"),
+            "seccomp": security["seccompProfile"]["type"].as_str().unwrap_or("Unconfined"),
+        },
+    })
+}
+
+fn parent_of(uid: &str) -> String {
+    format!("/kubepods/burstable/pod{uid}")
+}
+
+fn features(address: SocketAddr) -> Option<Vec<Feature>> {
+    let response = http_get(address, "/readyz", &[], Duration::from_secs(2)).ok()?;
+    Some(Feature::rows(&response))
+}
+
+#[test]
+fn the_manifest_gives_what_the_agent_needs() {
+    if !(require_root() && require_tool(&["containerd", "runc", "ctr", "mmdebstrap", "busybox", "python3"])) {
+        return;
+    }
+    let python = Command::new("/usr/bin/python3").args(["-c", "import grpc"]).output();
+    let cni = ["bridge", "host-local", "loopback"].map(|plugin| Path::new("/usr/lib/cni").join(plugin).exists());
+    if !(demand("python3-grpcio", python.is_ok_and(|output| output.status.success()))
+        && demand("cni-plugins", cni == [true; 3]))
+    {
+        return;
+    }
+    let (specification, container) = specification();
+    let uid = format!("{:08x}-0000-4000-8000-000000000001", std::process::id());
+    // Removes what the runtime leaves of the tree.
+    let _parent = Cgroup::at(&parent_of(&uid));
+    let containerd = Script::new("containerd.sh");
+    containerd.run(&["start"]);
+    let folder = containerd.folder().join("pod");
+    fs::create_dir_all(&folder).unwrap();
+    make_image(&containerd, &command(&container)[0]);
+    let file = folder.join("pod.json");
+    fs::write(&file, pod(&specification, &container, &folder, &uid).to_string()).unwrap();
+    let started: Value = serde_json::from_str(&containerd.run(&["cri", "run-pod", file.to_str().unwrap()])).unwrap();
+    let log = || fs::read_to_string(folder.join("agent.log")).unwrap_or_default();
+    let port = container["ports"][0]["containerPort"].as_u64().expect("it has a port") as u16;
+    let ip: IpAddr = started["ip"]
+        .as_str()
+        .unwrap_or_default()
+        .parse()
+        .unwrap_or_else(|_| panic!("no address: {started}"));
+    let address = SocketAddr::new(ip, port);
+    let probe = |name: &str| {
+        container[name]["httpGet"]["path"]
+            .as_str()
+            .expect("it has probes")
+            .to_owned()
+    };
+
+    eventually(
+        Duration::from_secs(30),
+        &format!("the probe is content; {}", log()),
+        || {
+            http_get(address, &probe("readinessProbe"), &[], Duration::from_secs(2))
+                .is_ok_and(|response| response.status == 200)
+        },
+    );
+    assert_eq!(
+        http_get(address, &probe("livenessProbe"), &[], Duration::from_secs(2))
+            .unwrap()
+            .status,
+        200,
+        "{}",
+        log()
+    );
+    // The list is of a node whose first process may be looked at; here it may not be.
+    let hidden = fs::read_link("/proc/1/ns/net").is_err();
+    let expected: Vec<_> = EXPECTED
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    let found = || -> Vec<String> {
+        let rows = features(address).unwrap_or_default().into_iter();
+        let row = |row: Feature| match row.name.as_str() {
+            "host_netns" | "host_files" if hidden && !row.ok() => format!("{} ok", row.name),
+            _ => format!("{} {} {}", row.name, row.state, row.reason)
+                .trim_end()
+                .to_owned(),
+        };
+        let mut rows: Vec<_> = rows.map(row).collect();
+        rows.sort();
+        rows
+    };
+    eventually(
+        Duration::from_secs(20),
+        &format!("{expected:?}; {:?}; {}", features(address), log()),
+        || found() == expected,
+    );
+
+    // It sees the node's services from inside.
+    let (group, destination) = (Cgroup::service("seen"), format!("{ip}:{port}"));
+    let report = Place::new()
+        .cgroup(&group)
+        .run(&["connect", &destination, "--count", "9"]);
+    assert_eq!(report["connected"], 9, "{report}");
+    let labels = [("container_id", group.id()), ("destination", &destination)];
+    // The defaults show a service after half a minute.
+    eventually(
+        Duration::from_secs(60),
+        &format!("nine connects of {}; {}", group.id(), log()),
+        || {
+            let response = http_get(address, "/metrics", &[], Duration::from_secs(5)).unwrap();
+            Traffic::of(&Metrics::parse(&response.text()), &labels).successful == 9
+        },
+    );
+}
