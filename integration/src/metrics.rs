@@ -45,7 +45,7 @@ impl Metrics {
     }
 
     /// Samples of `name` that have all of `labels`.
-    pub fn all<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = &'a Sample> {
+    pub fn all<'a, 'b>(&'a self, name: &'b str, labels: &'b [(&'b str, &'b str)]) -> impl Iterator<Item = &'a Sample> {
         self.samples.iter().filter(move |sample| {
             sample.name == name && labels.iter().all(|(label, value)| sample.label(label) == *value)
         })

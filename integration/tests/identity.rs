@@ -1,6 +1,6 @@
 //! Whose connects they are: services, slices, scopes, bare processes, containers without a runtime to ask.
 use std::time::Duration;
-use tarsier_integration::{Agent, Cgroup, Place, Traffic, free_port, require_root};
+use tarsier_integration::{Agent, Cgroup, Place, Stopwatch, Traffic, eventually, free_port, pause, require_root};
 
 /// Ten connects by a workload in a cgroup of each path; they must stand under exactly the id beside it.
 #[track_caller]
@@ -145,4 +145,43 @@ fn bare_processes_left_out() {
             .iter()
             .any(|sample| sample.label("container_id").starts_with("/standalone/"))
     );
+}
+
+#[test]
+fn what_lives_shorter_than_the_minimum_age_is_not_shown() {
+    if !require_root() {
+        return;
+    }
+    let agent = Agent::builder().set("CONTAINERS__MIN_AGE", "4s").start();
+    let (short, long) = (Cgroup::service("short"), Cgroup::service("long"));
+    let address = format!("127.0.0.1:{}", free_port());
+    let watch = Stopwatch::start();
+    let _server = Place::new().cgroup(&long).start(&["serve", &address]);
+    Place::new().cgroup(&short).run(&["connect", &address, "--count", "10"]);
+    let shown = |id: &str| {
+        agent
+            .metrics()
+            .value("container_info", &[("container_id", id)])
+            .is_some()
+    };
+    assert!(!shown(long.id()) || watch.elapsed() > Duration::from_secs(4));
+    eventually(Duration::from_secs(15), "the long-lived one is shown", || {
+        shown(long.id())
+    });
+    assert!(
+        watch.elapsed() > Duration::from_secs(3),
+        "after {:?} already",
+        watch.elapsed()
+    );
+    // It is known, and its connects are its own.
+    eventually(Duration::from_secs(10), "the short-lived one is known", || {
+        agent
+            .ask(&format!("/api/v1/containers{}", short.id()))
+            .is_ok_and(|row| row["destinations"][0]["successful_connects"] == 10)
+    });
+    // Twice its minimum age after its end.
+    while watch.elapsed() < Duration::from_secs(9) {
+        assert!(!shown(short.id()), "shown after {:?}", watch.elapsed());
+        pause(Duration::from_millis(200));
+    }
 }
