@@ -11,7 +11,8 @@ use std::{
     time::Duration,
 };
 use tarsier_integration::{
-    Cgroup, Feature, Metrics, Place, Script, Traffic, binary, demand, eventually, http_get, require_root, require_tool,
+    Cgroup, Feature, Metrics, Place, Script, Traffic, binary, demand, eventually, free_port, http_get, require_root,
+    require_tool,
 };
 
 /// Feature, state, reason.
@@ -219,8 +220,10 @@ fn the_manifest_gives_what_the_agent_needs() {
         || found() == expected,
     );
 
-    // It sees the node's services from inside, and shows them after half a minute, as the defaults are.
-    let (group, destination) = (Cgroup::service("seen"), format!("{ip}:{port}"));
+    // It sees the node's services from inside, and shows them after half a minute, as the defaults are. The
+    // address is the bridge's: loopback would not count, where only the agent's own namespace is known.
+    let (group, destination) = (Cgroup::service("seen"), format!("10.213.251.1:{}", free_port()));
+    let _server = Place::new().start(&["serve", &destination, "--keep"]);
     let _held = Place::new()
         .cgroup(&group)
         .start(&["hold", &destination, "--count", "9"]);
