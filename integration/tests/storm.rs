@@ -1,7 +1,7 @@
 //! Many short lives: everything that starts ends, and nothing of it stays.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 use std::{collections::BTreeMap, fs, thread, time::Duration};
-use tarsier_integration::{Agent, Cgroup, Metrics, Place, eventually_some, require_root};
+use tarsier_integration::{Agent, Cgroup, Metrics, Place, Stopwatch, eventually_some, pause, require_root};
 
 const PROCESSES: f64 = 50_000.0;
 
@@ -54,6 +54,33 @@ fn delivered(metrics: &Metrics, kind: &str) -> f64 {
     metrics.sum("tarsier_events_delivered_total", &[("kind", kind)])
 }
 
+/// Other programs of the machine come and go: a scrape at a moment when nothing was on its way, with how many lived then.
+fn quiet_moment(agent: &Agent) -> (f64, Metrics) {
+    eventually_some(
+        Duration::from_secs(60),
+        "nothing starts or ends for the time of a scrape",
+        || {
+            let (live, metrics) = (live_processes(), agent.metrics());
+            let in_flight = metrics.sum("tarsier_events_in_flight", &[]);
+            (in_flight == 0.0 && live_processes() == live).then_some((live, metrics))
+        },
+    )
+}
+
+/// What of the storm is still there, in words; nothing once starts equal exits and every table is as it was.
+fn remains((live_before, before): &(f64, Metrics), (live, metrics): &(f64, Metrics), processes: f64) -> Option<String> {
+    let grown = live - live_before;
+    let since = |kind| delivered(metrics, kind) - delivered(before, kind);
+    let (started, exited) = (since("process_started"), since("process_exited"));
+    if exited < processes || started - exited != grown {
+        return Some(format!("{started} started, {exited} exited, {grown} more live"));
+    }
+    let old = tables(before);
+    let mut larger = tables(metrics).into_iter();
+    let larger = larger.find(|(table, size)| *size > old.get(table).copied().unwrap_or_default() + grown.max(0.0));
+    larger.map(|(table, size)| format!("{size} entries of {table}, {:?} before", old.get(&table)))
+}
+
 #[test]
 fn fifty_thousand_short_lives_twice() {
     if !require_root() {
@@ -62,26 +89,18 @@ fn fifty_thousand_short_lives_twice() {
     let agent = Agent::builder().set("GC__INTERVAL", "2s").start();
     let group = Cgroup::service("storm");
     let mut resident = Vec::new();
-    let (live_before, before) = (live_processes(), agent.metrics());
+    let before = quiet_moment(&agent);
     for round in 1..=2 {
         storm(&group);
-        // Other programs of the machine come and go: what must fit is looked for until it does.
-        let metrics = eventually_some(
-            Duration::from_secs(60),
-            "starts equal exits, tables are as before",
-            || {
-                let (live, metrics) = (live_processes(), agent.metrics());
-                let grown = live - live_before;
-                let started = delivered(&metrics, "process_started") - delivered(&before, "process_started");
-                let exited = delivered(&metrics, "process_exited") - delivered(&before, "process_exited");
-                let enough = exited >= PROCESSES * f64::from(round);
-                let (old, new) = (tables(&before), tables(&metrics));
-                let shrunk = new
-                    .iter()
-                    .all(|(table, size)| *size <= old.get(table).copied().unwrap_or_default() + grown.max(0.0));
-                (enough && started - exited == grown && shrunk).then_some(metrics)
-            },
-        );
+        let watch = Stopwatch::start();
+        let metrics = loop {
+            let now = quiet_moment(&agent);
+            match remains(&before, &now, PROCESSES * f64::from(round)) {
+                None => break now.1,
+                Some(remains) => assert!(watch.elapsed() < Duration::from_secs(60), "round {round}: {remains}"),
+            }
+            pause(Duration::from_millis(500));
+        };
         for kind in ["process_started", "process_exec", "process_exited"] {
             let lost = metrics.sum("tarsier_events_dropped_total", &[("kind", kind), ("class", "loss")]);
             assert_eq!(lost, 0.0, "{kind} was lost in round {round}");
