@@ -1,5 +1,6 @@
 //! Parts of the agent are broken on purpose (feature `test-hooks`): the rest goes on, and says what happened.
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
@@ -254,6 +255,22 @@ fn a_core_that_hangs_is_reported_and_ended() {
     assert_eq!(about.len(), 1, "one line says it:\n{log}");
     assert!(about[0].contains("core"), "it names the thread: {}", about[0]);
     assert!(!log.contains("backtrace"), "{log}");
+}
+
+#[test]
+fn no_actor_is_without_such_a_test() {
+    if !require_root() {
+        return;
+    }
+    let agent = Agent::start();
+    let actors = agent.admin("/api/v1/actors");
+    let rows = actors["actors"].as_array().expect("a list").iter();
+    // Of a container its id follows.
+    let names: BTreeSet<_> = rows
+        .filter_map(|row| row["actor"].as_str()?.split(' ').next())
+        .collect();
+    // Whoever adds one, adds its panic above. The supervisor's end is the process's.
+    assert_eq!(names, BTreeSet::from(["container", "registry", "tracer"]));
 }
 
 #[test]
