@@ -15,11 +15,12 @@ test=(
   ip:iproute2 nft:nftables iptables:iptables unshare:util-linux capsh:libcap2-bin curl:curl jq:jq
   -:busybox-static containerd:containerd runc:runc /usr/lib/cni/bridge:containernetworking-plugins -:python3-grpcio
   systemd-nspawn:systemd-container mmdebstrap:mmdebstrap prometheus:prometheus
+  qemu-system-x86_64:qemu-system-x86 cpio:cpio
 )
 lint=(shellcheck:shellcheck)
 dnf_build="gcc gcc-c++ make git ca-certificates"
 dnf_test="iproute nftables iptables-nft util-linux libcap curl jq busybox containerd runc containernetworking-plugins \
-python3-grpcio systemd-container mmdebstrap golang-github-prometheus"
+python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core cpio"
 dnf_lint="ShellCheck"
 
 say() { printf 'setup: %s\n' "$*"; }
