@@ -64,7 +64,8 @@ pub(super) struct Collected {
     pub running: usize,
     /// Those of them that did not answer in time.
     pub late: usize,
-    pub held: Result<(), Silence>,
+    /// Containers without an actor that the registry answered for.
+    pub held: Result<usize, Silence>,
     pub registry: Result<Snapshot, Silence>,
 }
 
@@ -105,7 +106,11 @@ impl Faces {
         Ok(Collected {
             running: list.running.len(),
             late,
-            held: held.map(|held| samples.extend(held)),
+            held: held.map(|held| {
+                let count = held.len();
+                samples.extend(held);
+                count
+            }),
             samples,
             registry,
         })
@@ -118,6 +123,8 @@ pub(super) struct Scraper {
     flight: Flight<Bytes>,
     /// Actors of containers there were when the supervisor last answered.
     known: AtomicUsize,
+    /// Containers without one when the registry last answered.
+    known_held: AtomicUsize,
 }
 
 impl Scraper {
@@ -126,6 +133,7 @@ impl Scraper {
             faces,
             flight: Flight::new(),
             known: AtomicUsize::new(0),
+            known_held: AtomicUsize::new(0),
         }
     }
 
@@ -143,9 +151,19 @@ impl Scraper {
         let (samples, late, registry) = match faces.collect(deadline.max(least)).await {
             Ok(collected) => {
                 self.known.store(collected.running, Ordering::Relaxed);
-                (collected.samples, collected.late, collected.registry.ok())
+                let held = match collected.held {
+                    Ok(count) => {
+                        self.known_held.store(count, Ordering::Relaxed);
+                        0
+                    }
+                    Err(_silence) => self.known_held.load(Ordering::Relaxed),
+                };
+                (collected.samples, collected.late + held, collected.registry.ok())
             }
-            Err(_silence) => (Vec::new(), self.known.load(Ordering::Relaxed), None),
+            Err(_silence) => {
+                let known = self.known.load(Ordering::Relaxed) + self.known_held.load(Ordering::Relaxed);
+                (Vec::new(), known, None)
+            }
         };
         let merged = Samples::merge(&samples);
         let exposed = merged.iter().filter(|container| container.exposed).count();
