@@ -42,6 +42,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Returns when the agent was asked to end. Errors end it with one line.
 pub fn run(args: &RunArgs) -> Result<()> {
@@ -88,6 +89,7 @@ async fn agent(
         pulses: Arc::new(Pulses::default()),
         restarts: Arc::new(Restarts::default()),
     };
+    let signals = end_signals()?;
     let probe = node::probe(&config, &ctx.features);
     let recorder = match &args.record {
         None => None,
@@ -148,7 +150,8 @@ async fn agent(
         watchdog::notify_ready(log);
         info!(log, "running"; "listen" => %config.http.listen, "admin_socket" => %config.admin.socket.display(),
             "version" => env!("CARGO_PKG_VERSION"));
-        until_asked_to_end().await
+        until_asked_to_end(signals).await;
+        Ok(())
     }
     .await;
 
@@ -210,15 +213,16 @@ fn require(features: &[String], state: &Features) -> Result<()> {
     Ok(())
 }
 
-async fn until_asked_to_end() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+/// Caught from here on: whoever sees an answer may ask for the end at once.
+fn end_signals() -> Result<[Signal; 2]> {
+    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
+}
+
+async fn until_asked_to_end([mut terminate, mut interrupt]: [Signal; 2]) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    Ok(())
 }
 
 async fn shutdown(supervisor: &Addr<Supervisor>, ctx: &Ctx) {
