@@ -69,6 +69,11 @@ impl Drop for Cgroup {
             }
             pause(Duration::from_millis(50));
         }
+        assert!(
+            std::thread::panicking() || self.folders.is_empty(),
+            "processes are left in {}",
+            self.id
+        );
         // Shared parents go with the last child; before that the kernel refuses.
         for root in &self.roots {
             let mut parent = Path::new(self.id.trim_start_matches('/'));

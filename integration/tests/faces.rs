@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 use tarsier_integration::{
-    Agent, Cgroup, Metrics, Place, Script, Traffic, binary, eventually, eventually_some, free_port, http_get,
+    Agent, Cgroup, Metrics, Place, Running, Script, Traffic, binary, eventually, eventually_some, free_port, http_get,
     require_root, require_tool,
 };
 
@@ -54,10 +54,11 @@ fn json(text: &str) -> Value {
 
 /// An agent with a service that holds three connections to an address.
 struct Scene {
+    // Dropped in this order: a group can go only after its processes.
+    _processes: [Running; 2],
     agent: Agent,
     group: Cgroup,
     address: String,
-    _processes: [tarsier_integration::Running; 2],
 }
 
 impl Scene {
@@ -73,10 +74,10 @@ impl Scene {
         }
         .expect_of(&agent, group.id(), &address);
         Self {
+            _processes: [server, client],
             agent,
             group,
             address,
-            _processes: [server, client],
         }
     }
 }
