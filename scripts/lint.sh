@@ -19,7 +19,7 @@ without=$(awk '
 [ -z "$without" ] || { printf 'these lack "[lints] workspace = true":\n%s\n' "$without"; exit 1; }
 
 step scripts
-git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck -x
+git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck -x -P SCRIPTDIR
 
 step "clippy, userland and (through build.rs, in a cargo call of its own) eBPF"
 export TARSIER_BPF=lint

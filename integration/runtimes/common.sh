@@ -1,6 +1,8 @@
+# shellcheck shell=bash
 # Sourced by the scripts of this folder. Every daemon gets its own folder under $RT, a file `pid` there, and is stopped by
 # that process id only. Nothing is installed here: the tests ask for the tools and skip without them.
 : "${RT:?is the folder for the files}"; mkdir -p "$RT"
+# shellcheck disable=SC2034 # for those who source this
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 say() { echo "[$(basename "$0" .sh)] $*" >&2; }
 alive() { # alive PIDFILE: true when the recorded process runs (same start time, not a zombie)
@@ -24,12 +26,12 @@ stop_pid() { # stop_pid PIDFILE [SECONDS]: TERM, wait, then KILL; only the recor
   alive "$f" || { rm -f "$f"; return 0; }
   read -r p _ <"$f"; kill -TERM "$p" 2>/dev/null || true
   while [ $n -gt 0 ] && alive "$f"; do sleep 0.1; n=$((n-1)); done
-  alive "$f" && kill -KILL "$p" 2>/dev/null || true
+  if alive "$f"; then kill -KILL "$p" 2>/dev/null || true; fi
   rm -f "$f"
 }
 rm_cgroups() { # rm_cgroups NAME...: removes empty cgroup trees by path relative to each hierarchy's root
-  local h n i; for n in "$@"; do for h in /sys/fs/cgroup/*/; do
-    for i in 1 2 3 4 5 6; do   # the last tasks may still be leaving
+  local h n _; for n in "$@"; do for h in /sys/fs/cgroup/*/; do
+    for _ in 1 2 3 4 5 6; do   # the last tasks may still be leaving
       [ -d "$h$n" ] || break; find "$h$n" -depth -type d -exec rmdir {} \; 2>/dev/null || true
       [ ! -d "$h$n" ] || sleep 0.3; done
   done; done; return 0
