@@ -170,18 +170,16 @@ impl Ledger {
         }
     }
 
-    /// What the kernel's side could not hand over so far.
-    pub fn losses(&self) -> Losses {
+    /// What the kernel's side could not hand over so far. `None`: it cannot be read.
+    pub fn losses(&self) -> Option<Losses> {
         let kernel = self.kernel.lock().clone();
-        let Some(rows) = kernel.and_then(|kernel| kernel.rows().ok()) else {
-            return Losses::default();
-        };
+        let rows = kernel?.rows().ok()?;
         let lost = |kinds: &[u16]| kinds.iter().map(|kind| rows[usize::from(*kind)][column::LOST]).sum();
-        Losses {
+        Some(Losses {
             refused: rows.iter().map(|row| row[column::DEFERRED] + row[column::LOST]).sum(),
             processes: lost(&[kind::FORK, kind::EXEC, kind::EXIT, kind::CGROUP_MOVE]),
             ends: lost(&[kind::CLOSE, kind::LISTEN_CLOSE]),
-        }
+        })
     }
 
     pub fn snapshot(&self) -> Snapshot {

@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, net::SocketAddr};
 #[derive(Debug)]
 pub(super) struct Connection {
     pub socket: SocketId,
-    pub remote: SocketAddr,
+    /// Where it is counted, for good: a destination that comes to the table later is another series.
+    pub bucket: Bucket,
     /// Its connect is in the count. Otherwise it was found by a pass, and the news of its beginning may still come.
     counted: bool,
     timed: bool,
@@ -21,10 +22,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn counted(event: &SocketEvent) -> Self {
+    pub(super) fn counted(event: &SocketEvent, bucket: Bucket) -> Self {
         Self {
             socket: event.socket,
-            remote: event.remote,
+            bucket,
             counted: true,
             timed: event.connect_ns.is_some(),
             sent_bytes: 0,
@@ -34,13 +35,13 @@ impl Connection {
         }
     }
 
-    pub(super) fn adopted(event: &SocketEvent) -> Self {
+    pub(super) fn adopted(event: &SocketEvent, bucket: Bucket) -> Self {
         Self {
             counted: false,
             sent_bytes: event.sent_bytes,
             received_bytes: event.received_bytes,
             skipped: (event.sent_bytes, event.received_bytes),
-            ..Self::counted(event)
+            ..Self::counted(event, bucket)
         }
     }
 
@@ -124,6 +125,9 @@ impl Stats {
     }
 }
 
+/// A destination of its own, or all those beyond the limit.
+pub(super) type Bucket = Option<SocketAddr>;
+
 /// Bounded: beyond the limit all further destinations are one, `~other`.
 #[derive(Debug)]
 pub(super) struct Destinations {
@@ -140,10 +144,22 @@ impl Destinations {
     }
 
     pub(super) fn of(&mut self, remote: SocketAddr) -> &mut Stats {
-        match self.known.get_or_insert_with(remote, Stats::default) {
-            Some(stats) => stats,
-            None => &mut self.other,
-        }
+        let bucket = self.bucket(remote);
+        self.at(bucket)
+    }
+
+    /// Where something new to this destination is counted.
+    pub(super) fn bucket(&mut self, remote: SocketAddr) -> Bucket {
+        self.known.get_or_insert_with(remote, Stats::default).map(|_| remote)
+    }
+
+    pub(super) fn at(&mut self, bucket: Bucket) -> &mut Stats {
+        let known = bucket.and_then(|remote| self.known.get_mut(&remote));
+        known.unwrap_or(&mut self.other)
+    }
+
+    pub(super) fn knows(&self, remote: &SocketAddr) -> bool {
+        self.known.contains_key(remote)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Option<SocketAddr>, &Stats)> {

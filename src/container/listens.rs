@@ -15,7 +15,8 @@ use std::{
 #[derive(Debug, Default)]
 struct Listen {
     /// Several with SO_REUSEPORT.
-    sockets: BTreeSet<SocketId>,
+    /// With the time of the last news of each, on the kernel's clock.
+    sockets: BTreeMap<SocketId, u64>,
     /// Set when the last of them is gone, on the kernel's clock.
     closed_ns: Option<u64>,
 }
@@ -44,7 +45,7 @@ impl Listens {
             .known
             .get_or_insert_with((event.netns, event.local), Listen::default)
         {
-            listen.sockets.insert(event.socket);
+            listen.sockets.insert(event.socket, event.time_ns);
             listen.closed_ns = None;
             return true;
         }
@@ -53,8 +54,19 @@ impl Listens {
 
     pub(super) fn closed(&mut self, event: &SocketEvent) {
         for listen in self.known.values_mut() {
-            if listen.sockets.remove(&event.socket) && listen.sockets.is_empty() {
+            if listen.sockets.remove(&event.socket).is_some() && listen.sockets.is_empty() {
                 listen.closed_ns = Some(event.time_ns);
+            }
+        }
+    }
+
+    /// Sockets that nobody has told of since then are gone.
+    pub(super) fn sweep(&mut self, before_ns: u64) {
+        for listen in self.known.values_mut() {
+            let open = !listen.sockets.is_empty();
+            listen.sockets.retain(|_, last_ns| *last_ns >= before_ns);
+            if open && listen.sockets.is_empty() {
+                listen.closed_ns = Some(before_ns);
             }
         }
     }
@@ -64,7 +76,7 @@ impl Listens {
     }
 
     pub(super) fn sockets(&self) -> impl Iterator<Item = SocketId> + '_ {
-        self.known.values().flat_map(|listen| listen.sockets.iter().copied())
+        self.known.values().flat_map(|listen| listen.sockets.keys().copied())
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -119,60 +119,63 @@ impl ContainerState {
 
     fn opened(&mut self, event: &SocketEvent) {
         if let Some(connection) = self.connections.get_mut(&event.socket) {
-            connection.announced(self.destinations.of(event.remote), event);
+            connection.announced(self.destinations.at(connection.bucket), event);
             return;
         }
-        let stats = self.destinations.of(event.remote);
-        stats.connected(event.connect_ns, event.time_ns);
-        self.track(Connection::counted(event));
+        let bucket = self.destinations.bucket(event.remote);
+        self.destinations.at(bucket).connected(event.connect_ns, event.time_ns);
+        self.track(Connection::counted(event, bucket));
     }
 
     fn seen(&mut self, event: &SocketEvent) {
         if let Some(connection) = self.connections.get_mut(&event.socket) {
-            connection.advance(self.destinations.of(event.remote), event);
+            connection.advance(self.destinations.at(connection.bucket), event);
             return;
         }
+        let bucket = self.destinations.bucket(event.remote);
         if event.announced {
-            self.track(Connection::adopted(event));
+            self.track(Connection::adopted(event, bucket));
             return;
         }
-        self.destinations
-            .of(event.remote)
-            .connected(event.connect_ns, event.time_ns);
-        let mut connection = Connection::counted(event);
-        connection.advance(self.destinations.of(event.remote), event);
+        let stats = self.destinations.at(bucket);
+        stats.connected(event.connect_ns, event.time_ns);
+        let mut connection = Connection::counted(event, bucket);
+        connection.advance(stats, event);
         self.track(connection);
     }
 
     fn closed(&mut self, event: &SocketEvent) {
-        let stats = self.destinations.of(event.remote);
         if let Some(mut connection) = self.connections.remove(&event.socket) {
+            let stats = self.destinations.at(connection.bucket);
             connection.advance(stats, event);
             stats.active -= 1;
             return;
         }
+        let bucket = self.destinations.bucket(event.remote);
+        let stats = self.destinations.at(bucket);
         if !event.announced {
             stats.connected(event.connect_ns, event.time_ns);
         } else if self.connections.rejected() == 0 {
             return;
         }
         // Either nobody had heard of it, or there was no room to remember it.
-        Connection::counted(event).advance(stats, event);
+        Connection::counted(event, bucket).advance(stats, event);
     }
 
     fn track(&mut self, connection: Connection) {
-        let remote = connection.remote;
+        let bucket = connection.bucket;
         if self.connections.insert(connection.socket, connection).is_ok() {
-            self.destinations.of(remote).active += 1;
+            self.destinations.at(bucket).active += 1;
         }
     }
 
     fn sweep(&mut self, before_ns: u64) {
+        self.listens.sweep(before_ns);
         let destinations = &mut self.destinations;
         self.connections.retain(|_, connection| {
             let alive = connection.last_ns >= before_ns;
             if !alive {
-                destinations.of(connection.remote).active -= 1;
+                destinations.at(connection.bucket).active -= 1;
             }
             alive
         });
@@ -191,11 +194,13 @@ impl ContainerState {
         };
         self.destinations.absorb(other.destinations);
         self.listens.absorb(other.listens);
-        for (socket, connection) in other.connections.drain() {
-            let remote = connection.remote;
+        for (socket, mut connection) in other.connections.drain() {
+            // What did not fit as a destination of its own went to the others, with what was active of it.
+            connection.bucket = connection.bucket.filter(|remote| self.destinations.knows(remote));
+            let bucket = connection.bucket;
             let known = self.connections.contains_key(&socket);
             if known || self.connections.insert(socket, connection).is_err() {
-                self.destinations.of(remote).active -= 1;
+                self.destinations.at(bucket).active -= 1;
             }
         }
     }

@@ -321,3 +321,25 @@ fn listens_beyond_the_limit_are_refused() {
     assert!(state.apply(on(8), now(1)), "a known address takes another socket");
     assert_eq!(rows(&state).len(), 8);
 }
+
+#[test]
+fn a_connection_stays_where_it_was_counted() {
+    let to = |i: u64| Opened(event(i, &format!("192.0.2.{i}:80")));
+    let mut state = after((1..=4).map(to));
+    for i in 1..=3 {
+        state.apply(Closed(event(i, &format!("192.0.2.{i}:80"))), now(1));
+    }
+    // The three known ones are forgotten: from now on there is room for the fourth's address.
+    state.collect_garbage(now(3600), Duration::from_secs(600));
+    state.apply(Closed(bytes(event(4, "192.0.2.4:80"), 5, 0)), now(3600));
+    let destinations = samples(&state).destinations;
+    assert_eq!(destinations.len(), 1, "{destinations:?}");
+    assert_eq!(
+        (
+            destinations[0].remote,
+            destinations[0].active,
+            destinations[0].sent_bytes
+        ),
+        (None, 0, 5)
+    );
+}

@@ -39,7 +39,8 @@ pub(super) struct Slots {
     slots: BTreeMap<SlotId, Slot>,
     by_id: HashMap<ContainerId, SlotId>,
     by_process: HashMap<ProcKey, SlotId>,
-    sockets: Table<SocketId, SlotId>,
+    /// With the time of the last news of each, on the kernel's clock.
+    sockets: Table<SocketId, (SlotId, u64)>,
     next: u64,
     limits: Limits,
     max: usize,
@@ -86,7 +87,7 @@ impl Slots {
         self.by_process.len()
     }
 
-    pub(super) fn sockets(&self) -> &Table<SocketId, SlotId> {
+    pub(super) fn sockets(&self) -> &Table<SocketId, (SlotId, u64)> {
         &self.sockets
     }
 
@@ -163,7 +164,7 @@ impl Slots {
             return;
         };
         for socket in state.sockets() {
-            if let Some(of) = self.sockets.get_mut(&socket) {
+            if let Some((of, _)) = self.sockets.get_mut(&socket) {
                 *of = target;
             }
         }
@@ -302,18 +303,19 @@ impl Slots {
             self.by_id.remove(id);
         }
         if entry.sockets > 0 {
-            self.sockets.retain(|_, of| *of != slot);
+            self.sockets.retain(|_, (of, _)| *of != slot);
         }
         Some(entry)
     }
 
     pub(super) fn slot_of_socket(&self, socket: SocketId) -> Option<SlotId> {
-        self.sockets.get(&socket).copied()
+        self.sockets.get(&socket).map(|(slot, _)| *slot)
     }
 
-    pub(super) fn socket_opened(&mut self, socket: SocketId, slot: SlotId) {
-        if !self.sockets.contains_key(&socket)
-            && self.sockets.insert(socket, slot).is_ok()
+    pub(super) fn socket_opened(&mut self, socket: SocketId, slot: SlotId, time_ns: u64) {
+        if let Some((_, last_ns)) = self.sockets.get_mut(&socket) {
+            *last_ns = time_ns.max(*last_ns);
+        } else if self.sockets.insert(socket, (slot, time_ns)).is_ok()
             && let Some(entry) = self.slots.get_mut(&slot)
         {
             entry.sockets += 1;
@@ -321,11 +323,23 @@ impl Slots {
     }
 
     pub(super) fn socket_closed(&mut self, socket: SocketId) {
-        if let Some(slot) = self.sockets.remove(&socket)
+        if let Some((slot, _)) = self.sockets.remove(&socket)
             && let Some(entry) = self.slots.get_mut(&slot)
         {
             entry.sockets = entry.sockets.saturating_sub(1);
         }
+    }
+
+    /// Sockets that nobody has told of since then are gone.
+    pub(super) fn sweep(&mut self, before_ns: u64) {
+        let slots = &mut self.slots;
+        self.sockets.retain(|_, (slot, last_ns)| {
+            let alive = *last_ns >= before_ns;
+            if !alive && let Some(entry) = slots.get_mut(slot) {
+                entry.sockets = entry.sockets.saturating_sub(1);
+            }
+            alive
+        });
     }
 
     /// States that are here rather than with an actor.

@@ -571,6 +571,24 @@ fn the_dead_are_reaped_one_period_after_their_last_process() {
 }
 
 #[test]
+fn a_swept_socket_keeps_no_container_alive() {
+    let mut registry = RegistryState::new(
+        Settings {
+            actors: true,
+            ..settings(Standalone::ByName)
+        },
+        node(),
+    );
+    registry.inventory(&inventory([found(3, "a", "/")]), now(1));
+    let a = owner(3, ROOT, "a");
+    let effects = registry.apply([Event::ConnectionOpened(socket(1, a)), exited(a)], now(10));
+    registry.container_runs(effects.spawns[0].0);
+    // Its end was lost, and a pass that began later has not seen it.
+    registry.sweep(now(20).monotonic_ns, now(20));
+    assert_eq!(registry.collect_garbage(now(2000)).reaps.len(), 1);
+}
+
+#[test]
 fn sums_go_to_the_cgroup_they_name() {
     let mut registry = registry();
     registry.answer(

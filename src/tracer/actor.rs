@@ -171,23 +171,31 @@ impl TracerActor {
         }
         let now = self.ctx.now();
         self.look_for_losses(now);
-        let pass = !self.more && now.monotonic_ns >= self.next_totals_ns;
+        let due = now.monotonic_ns >= self.next_totals_ns;
+        let all_read = !self.more;
+        let mut pass = false;
         self.raw.clear();
         self.more = {
             let mut kernel = self.kernel.lock();
-            if pass {
+            if due {
                 self.next_totals_ns = now.monotonic_ns + nanos(self.settings.totals_interval);
-                if let Err(error) = kernel.read_totals(&mut self.raw) {
-                    slog::warn!(self.ctx.log, "no totals this time"; "error" => #&error);
+                match kernel.read_totals(&mut self.raw) {
+                    Ok(read) => pass = read,
+                    Err(error) => {
+                        // A half pass would be taken for a whole one.
+                        self.raw.seen.clear();
+                        slog::warn!(self.ctx.log, "no totals this time"; "error" => #&error);
+                    }
                 }
             }
             kernel.read(&mut self.raw, self.settings.batch)
         };
-        if pass {
-            self.passes += 1;
+        if due {
+            self.passes += u64::from(pass);
             self.publish(self.raw.seen.len() / size_of::<tarsier_common::SocketRecord>());
         }
-        let sweep = pass && std::mem::take(&mut self.losses.sweep);
+        // Only what a whole pass has not seen is gone, and only if no end of it still waits in the ring.
+        let sweep = pass && all_read && std::mem::take(&mut self.losses.sweep);
         let inventory = std::mem::take(&mut self.losses.inventory);
         if self.raw.is_empty() && !sweep && !inventory {
             return;
@@ -215,7 +223,7 @@ impl TracerActor {
     fn look_for_losses(&mut self, now: Now) {
         // Repeated overflow would otherwise switch the row with every drain.
         const SHOWN: Duration = Duration::from_secs(30);
-        let losses = self.ctx.ledger.losses();
+        let Some(losses) = self.ctx.ledger.losses() else { return };
         if losses.refused > self.losses.refused {
             self.losses.refused = losses.refused;
             self.losses.shown_until_ns = now.monotonic_ns + nanos(SHOWN);

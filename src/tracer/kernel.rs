@@ -224,10 +224,11 @@ impl Kernel {
     pub fn read(&mut self, batch: &mut RawBatch, limit: usize) -> bool {
         let Some(loaded) = &mut self.loaded else { return false };
         read_spilled(loaded);
+        // Of these nobody has heard before, so nothing has to come first.
+        batch.spilled_sums.append(&mut loaded.held.spilled_sums);
         for _ in 0..limit {
             let Some(record) = loaded.news.next() else {
                 batch.spilled_sockets.append(&mut loaded.held.spilled_sockets);
-                batch.spilled_sums.append(&mut loaded.held.spilled_sums);
                 return false;
             };
             batch.news.extend_from_slice(&record);
@@ -236,14 +237,18 @@ impl Kernel {
     }
 
     /// The totals of all open sockets. Before the ring is read: what the ring then tells came later.
-    pub fn read_totals(&mut self, batch: &mut RawBatch) -> Result<(), KernelError> {
+    /// `false`: there is nothing to read them with.
+    pub fn read_totals(&mut self, batch: &mut RawBatch) -> Result<bool, KernelError> {
         let Some(totals) = self.loaded.as_ref().and_then(|loaded| loaded.totals.as_ref()) else {
-            return Ok(());
+            return Ok(false);
         };
-        totals.read(&mut batch.seen).map_err(|source| KernelError::Io {
-            op: "cannot read the totals of the sockets",
-            source,
-        })
+        totals
+            .read(&mut batch.seen)
+            .map(|()| true)
+            .map_err(|source| KernelError::Io {
+                op: "cannot read the totals of the sockets",
+                source,
+            })
     }
 
     pub fn program_stats(&self) -> Vec<ProgramStats> {
@@ -272,9 +277,12 @@ impl Kernel {
 
 /// Empties the spill maps.
 fn read_spilled(loaded: &mut Loaded) {
+    // Beyond that they stay where their number is bounded and what finds no room is counted.
+    const MAX_HELD_BYTES: usize = 8 << 20;
     let held = &mut loaded.held;
+    let full = held.spilled_sockets.len() >= MAX_HELD_BYTES;
     let keys: Vec<SpillKey> = loaded.spilled_sockets.keys().filter_map(Result::ok).collect();
-    for key in keys {
+    for key in keys.into_iter().filter(|_| !full) {
         if let Ok(record) = loaded.spilled_sockets.get(&key, 0)
             && loaded.spilled_sockets.remove(&key).is_ok()
         {

@@ -39,7 +39,7 @@ impl RegistryState {
         let event_for = make(*event);
         match event_for {
             ContainerEvent::Opened(_) | ContainerEvent::Seen(_) | ContainerEvent::ListenOpened(_) => {
-                self.slots.socket_opened(event.socket, slot);
+                self.slots.socket_opened(event.socket, slot, event.time_ns);
             }
             ContainerEvent::Closed(_) | ContainerEvent::ListenClosed(_) => self.slots.socket_closed(event.socket),
             _ => {}

@@ -130,6 +130,7 @@ impl RegistryState {
     /// Ends of sockets were lost in the kernel: what the pass that began then has not seen is gone.
     pub fn sweep(&mut self, before_ns: u64, now: Now) -> Effects {
         let mut effects = Effects::default();
+        self.slots.sweep(before_ns);
         for slot in self.slots.all() {
             self.slots
                 .route(slot, ContainerEvent::Sweep { before_ns }, None, now, &mut effects);
