@@ -7,11 +7,12 @@
 use crate::{
     kernel::current_owner,
     maps::PerSocket,
-    socket::{CREATE, never_sent, storage},
+    news::header,
+    socket::{CREATE, describe, end, never_sent, storage},
     tcp::restart,
 };
 use aya_ebpf::{helpers::generated as h, macros::cgroup_sock_addr, programs::SockAddrContext};
-use tarsier_common::{AF_INET, AF_INET6, stage};
+use tarsier_common::{AF_INET, AF_INET6, SocketRecord, kind, stage};
 
 const ALLOW: i32 = 1;
 const IPPROTO_TCP: u32 = 6;
@@ -62,9 +63,15 @@ unsafe fn attempt(ctx: &SockAddrContext) -> Option<*mut PerSocket> {
         if socket.is_null() {
             return None;
         }
-        if (*socket).stage == stage::ATTEMPT {
+        match (*socket).stage {
             // The one before never got as far as its SYN.
-            never_sent(socket, 0);
+            stage::ATTEMPT => never_sent(socket, 0),
+            // The kernel skipped the program at CLOSE; the bytes of that life are gone.
+            stage::CONNECTING | stage::ESTABLISHED => {
+                let record = describe(socket, header::<SocketRecord>(kind::CLOSE, 0));
+                end(socket, &record);
+            }
+            _ => {}
         }
         restart(socket);
         current_owner(&mut (*socket).owner);

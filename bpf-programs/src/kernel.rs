@@ -5,7 +5,9 @@ use core::{
     ffi::c_void,
     ptr::{addr_of, addr_of_mut},
 };
-use tarsier_common::{FIELDS_LEN, Field, Owner};
+use tarsier_common::{FIELDS_LEN, Field, Owner, owner_flag};
+
+const PF_KTHREAD: u32 = 0x20_0000;
 
 #[unsafe(no_mangle)]
 static OFFSETS: [u32; FIELDS_LEN] = [0; FIELDS_LEN];
@@ -63,7 +65,12 @@ pub unsafe fn node_id(cgroup: *const u8) -> u64 {
 pub unsafe fn owner(task: *const u8, owner: &mut Owner) {
     unsafe {
         owner.tgid = load(task, Field::TASK_TGID);
-        owner.padding = 0;
+        let flags: u32 = load(task, Field::TASK_FLAGS);
+        owner.flags = if flags & PF_KTHREAD != 0 {
+            owner_flag::KERNEL_THREAD
+        } else {
+            0
+        };
         owner.cgroup_id = cgroup_id(task);
         let leader: *const u8 = load(task, Field::TASK_LEADER);
         if leader.is_null() {

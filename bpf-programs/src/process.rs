@@ -8,10 +8,9 @@ use crate::{
     news::{count, header, send_or_lose},
 };
 use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
-use tarsier_common::{Field, Owner, ProcessRecord, column, kind, process_flag};
+use tarsier_common::{Field, Owner, ProcessRecord, column, kind};
 
 const CLONE_THREAD: u64 = 0x1_0000;
-const PF_KTHREAD: u32 = 0x20_0000;
 
 #[btf_tracepoint(function = "task_newtask")]
 pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
@@ -71,14 +70,8 @@ unsafe fn last_thread(ctx: &BtfTracePointContext, signal: *const u8) -> bool {
 #[inline(always)]
 unsafe fn report(kind: u16, task: *const u8, exit_code: i32) {
     unsafe {
-        let flags: u32 = load(task, Field::TASK_FLAGS);
-        let flags = if flags & PF_KTHREAD != 0 {
-            process_flag::KERNEL_THREAD
-        } else {
-            0
-        };
         let mut record = ProcessRecord {
-            header: header::<ProcessRecord>(kind, flags),
+            header: header::<ProcessRecord>(kind, 0),
             owner: Owner::default(),
             parent_tgid: 0,
             exit_code,

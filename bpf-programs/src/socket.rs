@@ -124,13 +124,19 @@ pub unsafe fn announce(socket: *mut PerSocket, record: &SocketRecord) {
     }
 }
 
-/// The last news of a connection. Where the ring is full its totals go to a spill map.
+/// The last news of a connection, once. Where the ring is full its totals go to a spill map.
 #[inline(always)]
 pub unsafe fn end(socket: *mut PerSocket, record: &SocketRecord) {
     let kind = record.header.kind;
     unsafe {
-        let known = close(socket) & word::KNOWN != 0;
+        let before = close(socket);
         (*socket).stage = stage::ENDED;
+        // A pass may have changed the stage while another CPU ended the socket.
+        if before & word::CLOSED != 0 {
+            return;
+        }
+        count(kind, column::OBSERVED);
+        let known = before & word::KNOWN != 0;
         if send(kind, record) {
             return;
         }
@@ -215,7 +221,6 @@ unsafe fn add(cell: *mut u64, value: u64) {
 /// A connect that never sent a SYN: the routing table, a filter or a policy refused it.
 #[inline(always)]
 pub unsafe fn never_sent(socket: *mut PerSocket, errno: i32) {
-    count(kind::CONNECT_FAILED, column::OBSERVED);
     unsafe {
         let mut record = describe(socket, header::<SocketRecord>(kind::CONNECT_FAILED, 0));
         record.errno = errno;

@@ -60,6 +60,10 @@ unsafe fn begin(sk: *const u8) {
             count(kind::CONNECT, column::LOST);
             return;
         }
+        if (*socket).stage == stage::CONNECTING || (*socket).stage == stage::ESTABLISHED {
+            // The kernel skipped the program at CLOSE; the bytes of that life are gone.
+            ended(sk, socket, kind::CLOSE);
+        }
         if (*socket).stage != stage::ATTEMPT {
             restart(socket);
             current_owner(&mut (*socket).owner);
@@ -166,7 +170,6 @@ unsafe fn closed(sk: *const u8, old: i32) {
 
 #[inline(always)]
 unsafe fn failed(sk: *const u8, socket: *mut PerSocket) {
-    count(kind::CONNECT_FAILED, column::OBSERVED);
     unsafe {
         let mut record = describe(socket, header::<SocketRecord>(kind::CONNECT_FAILED, 0));
         // Zero where the caller gave up: it closed or reset the socket before an answer came.
@@ -178,7 +181,6 @@ unsafe fn failed(sk: *const u8, socket: *mut PerSocket) {
 
 #[inline(always)]
 unsafe fn ended(sk: *const u8, socket: *mut PerSocket, kind: u16) {
-    count(kind, column::OBSERVED);
     unsafe {
         let mut record = describe(socket, header::<SocketRecord>(kind, 0));
         set_local(sk, &mut record);

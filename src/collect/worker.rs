@@ -95,10 +95,16 @@ impl Worker {
                     path: found.map(|found| placement(&found.cgroups, &self.shown).path),
                 }
             }
-            Ask::Addresses { netns, tgid } => Answer::Addresses {
-                netns,
-                ips: addresses::addresses(&self.proc, tgid).ok().map(Arc::from),
-            },
+            Ask::Addresses { netns, tgid } => {
+                let process = processes::process(&self.proc, tgid).ok().flatten();
+                // The pid may be another's by now, or the process elsewhere.
+                let there = process.is_some_and(|process| process.netns.is_none_or(|is| is == netns));
+                let ips = there.then(|| addresses::addresses(&self.proc, tgid).ok()).flatten();
+                Answer::Addresses {
+                    netns,
+                    ips: ips.map(Arc::from),
+                }
+            }
         }
     }
 

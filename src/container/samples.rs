@@ -148,6 +148,7 @@ mod tests {
                 process: ProcKey { tgid: 7, start_ns: 1 },
                 cgroup: CgroupId(9),
                 comm: Default::default(),
+                kernel_thread: false,
             },
             netns,
             local: local.parse().unwrap(),

@@ -33,6 +33,7 @@ fn event(cookie: u64, remote: &str) -> SocketEvent {
             process: ProcKey { tgid: 10, start_ns: 5 },
             cgroup: CgroupId(3),
             comm: *b"client\0\0\0\0\0\0\0\0\0\0",
+            kernel_thread: false,
         },
         netns: HOST,
         local: "192.0.2.1:40000".parse().unwrap(),

@@ -16,6 +16,7 @@ pub struct Owner {
     pub process: ProcKey,
     pub cgroup: CgroupId,
     pub comm: Comm,
+    pub kernel_thread: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +26,6 @@ pub struct ProcessEvent {
     pub owner: Owner,
     pub parent_tgid: u32,
     pub exit_code: i32,
-    pub kernel_thread: bool,
     /// A move within a v1 hierarchy: only /proc knows the new path.
     pub legacy_hierarchy: bool,
 }

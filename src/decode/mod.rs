@@ -90,6 +90,7 @@ fn owner(owner: &raw::Owner) -> Owner {
         },
         cgroup: CgroupId(owner.cgroup_id),
         comm: owner.comm,
+        kernel_thread: owner.flags & raw::owner_flag::KERNEL_THREAD != 0,
     }
 }
 
@@ -100,7 +101,6 @@ fn process(record: &[u8]) -> Result<ProcessEvent, DecodeError> {
         owner: owner(&record.owner),
         parent_tgid: record.parent_tgid,
         exit_code: record.exit_code,
-        kernel_thread: record.header.flags & raw::process_flag::KERNEL_THREAD != 0,
         legacy_hierarchy: record.header.flags & raw::process_flag::LEGACY_HIERARCHY != 0,
     })
 }

@@ -32,7 +32,7 @@ use actix::{
 };
 use serde::Serialize;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -42,6 +42,8 @@ pub struct RegistryActor {
     ctx: Ctx,
     worker: Arc<Worker>,
     asks: VecDeque<Ask>,
+    /// The same, to ask nothing twice.
+    asked: HashSet<Ask>,
     inventory_wanted: bool,
     working_since_ns: Option<u64>,
     containers: HashMap<SlotId, ContainerRecipients>,
@@ -100,6 +102,7 @@ impl RegistryActor {
             ctx: blueprint.ctx,
             worker: blueprint.worker,
             asks: VecDeque::new(),
+            asked: HashSet::new(),
             inventory_wanted: true,
             working_since_ns: None,
             containers: HashMap::new(),
@@ -157,7 +160,7 @@ impl RegistryActor {
     fn ask(&mut self, ask: Ask) {
         // What finds no room is answered by the deadline for identities.
         const MAX_ASKS: usize = 65_536;
-        if self.asks.len() < MAX_ASKS && !self.asks.contains(&ask) {
+        if self.asks.len() < MAX_ASKS && self.asked.insert(ask) {
             self.asks.push_back(ask);
         }
     }
@@ -169,6 +172,9 @@ impl RegistryActor {
             return;
         }
         let asks: Vec<Ask> = self.asks.drain(..self.asks.len().min(LOAD)).collect();
+        for ask in &asks {
+            self.asked.remove(ask);
+        }
         let work = Work {
             asks,
             inventory: std::mem::take(&mut self.inventory_wanted),

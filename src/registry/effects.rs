@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 pub struct SlotId(pub u64);
 
 /// Questions for the blocking collectors. The answers come back as `Answer`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ask {
     /// Which path has this cgroup? The process was in it a moment ago.
     Cgroup { cgroup: CgroupId, tgid: u32 },

@@ -30,6 +30,8 @@ pub(super) struct Slot {
     pub zombie_since_ns: Option<u64>,
     /// Something other than processes coming and going has happened: it is worth an actor.
     pub has_news: bool,
+    /// It has, or in a replay would have, an actor: it stays until the garbage collection.
+    pub spawned: bool,
     /// Pending slots only: whose identity is awaited, since when.
     pub pending: Option<(ProcKey, u64)>,
 }
@@ -106,6 +108,7 @@ impl Slots {
                 // Until a process joins: a late event may bring a container back whose processes are gone.
                 zombie_since_ns: Some(now.boottime_ns),
                 has_news: false,
+                spawned: false,
                 pending,
             },
         );
@@ -225,10 +228,12 @@ impl Slots {
     }
 
     pub(super) fn spawn(&mut self, slot: SlotId, effects: &mut Effects) {
-        let Some(entry) = self.slots.get_mut(&slot).filter(|_| self.actors) else {
-            return;
-        };
+        let Some(entry) = self.slots.get_mut(&slot) else { return };
         let Some(id) = &entry.id else { return };
+        entry.spawned = true;
+        if !self.actors {
+            return;
+        }
         effects.spawns.push((slot, id.clone()));
         let state = match std::mem::replace(&mut entry.place, Place::Running) {
             Place::Held(state) | Place::Spawning(state) => state,
@@ -283,7 +288,8 @@ impl Slots {
         self.mark_zombie(slot, now);
         let Some(entry) = self.slots.get(&slot) else { return };
         // A process that did nothing leaves nothing behind.
-        let gone = entry.processes == 0 && matches!(&entry.place, Place::Held(state) if state.is_trivial());
+        let trivial = matches!(&entry.place, Place::Held(state) if state.is_trivial());
+        let gone = entry.processes == 0 && !entry.spawned && trivial;
         if gone && entry.pending.is_none() {
             self.remove(slot);
         }

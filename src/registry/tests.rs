@@ -78,6 +78,7 @@ fn owner(tgid: u32, cgroup: CgroupId, name: &str) -> Owner {
         },
         cgroup,
         comm: comm(name),
+        kernel_thread: false,
     }
 }
 
@@ -87,7 +88,6 @@ fn process(owner: Owner, parent_tgid: u32) -> ProcessEvent {
         owner,
         parent_tgid,
         exit_code: 0,
-        kernel_thread: false,
         legacy_hierarchy: false,
     }
 }
@@ -232,6 +232,18 @@ fn a_process_that_did_nothing_leaves_nothing() {
         "{:?}",
         registry.tables()
     );
+}
+
+/// With an actor it would stay until the garbage collection, so it does in a replay.
+#[test]
+fn a_process_that_was_old_enough_to_be_shown_stays() {
+    let mut registry = registry();
+    registry.inventory(&inventory([found(3, "make", "/")]), now(1));
+    registry.tick(now(2));
+    registry.apply([exited(owner(3, ROOT, "make"))], now(3));
+    assert_eq!(shown(&mut registry), [row("/standalone/make", 0, 0, 0)]);
+    registry.collect_garbage(now(2000));
+    assert!(shown(&mut registry).is_empty());
 }
 
 #[test]
@@ -489,7 +501,7 @@ fn what_is_left_out_has_a_reason() {
         Event::ConnectionOpened(event)
     };
     let mut thread = process(owner(5, ROOT, "kworker"), 2);
-    thread.kernel_thread = true;
+    thread.owner.kernel_thread = true;
     let effects = registry.apply(
         [
             to("192.0.2.9:40000", HOST),
@@ -586,6 +598,111 @@ fn a_swept_socket_keeps_no_container_alive() {
     // Its end was lost, and a pass that began later has not seen it.
     registry.sweep(now(20).monotonic_ns, now(20));
     assert_eq!(registry.collect_garbage(now(2000)).reaps.len(), 1);
+}
+
+/// The owner of a socket is who connected: that was another cgroup, or another process with the same pid.
+#[test]
+fn a_late_event_of_a_socket_moves_nobody() {
+    let mut registry = registry();
+    let name = |cgroup, path: &str| Answer::Cgroup {
+        cgroup: CgroupId(cgroup),
+        path: Some(path.into()),
+    };
+    registry.answer(name(7, "/system.slice/a.service"), now(1));
+    registry.answer(name(8, "/system.slice/b.service"), now(1));
+    let in_a = owner(3, CgroupId(7), "app");
+    registry.apply(
+        [
+            started(in_a, 1),
+            Event::CgroupMoved(process(owner(3, CgroupId(8), "app"), 0)),
+        ],
+        now(1),
+    );
+    registry.apply([Event::ConnectionFailed(socket(1, in_a))], now(2));
+    let rows = shown(&mut registry);
+    assert!(rows.contains(&row("/system.slice/b.service", 1, 0, 0)), "{rows:?}");
+    assert!(
+        rows.iter().any(|row| row.0 == "/system.slice/a.service" && row.1 == 0),
+        "{rows:?}"
+    );
+    // A worker that was forked long ago had its connection from a process that is gone; its pid is the app's now.
+    let gone = Owner {
+        process: ProcKey {
+            tgid: 3,
+            start_ns: TICK,
+        },
+        ..owner(3, CgroupId(7), "old")
+    };
+    registry.apply([Event::ConnectionClosed(socket(9, gone))], now(2));
+    assert!(shown(&mut registry).contains(&row("/system.slice/b.service", 1, 0, 0)));
+}
+
+#[test]
+fn who_only_a_socket_speaks_of_is_no_living_process() {
+    let mut registry = registry();
+    registry.answer(
+        Answer::Cgroup {
+            cgroup: CgroupId(7),
+            path: Some("/system.slice/a.service".into()),
+        },
+        now(1),
+    );
+    registry.apply(
+        [Event::ConnectionOpened(socket(1, owner(3, CgroupId(7), "app")))],
+        now(1),
+    );
+    assert_eq!(shown(&mut registry), [row("/system.slice/a.service", 0, 1, 1)]);
+    // Until somebody sees it.
+    registry.inventory(&inventory([found(3, "app", "/system.slice/a.service")]), now(2));
+    assert_eq!(shown(&mut registry), [row("/system.slice/a.service", 1, 1, 1)]);
+}
+
+#[test]
+fn sums_of_a_cgroup_without_a_name_wait_for_it() {
+    let mut registry = registry();
+    let sum = SumEvent {
+        cgroup: CgroupId(7),
+        process: None,
+        netns: HOST,
+        remote: "192.0.2.9:80".parse().unwrap(),
+        comm: comm("app"),
+        connects: 10,
+        failures: 1,
+        connect_ns: 5,
+        sent_bytes: 6,
+        received_bytes: 7,
+    };
+    let effects = registry.apply([Event::SumSpilled(sum)], now(1));
+    assert_eq!(
+        effects.asks,
+        [Ask::Cgroup {
+            cgroup: CgroupId(7),
+            tgid: 0
+        }]
+    );
+    let path = Some("/system.slice/app.service".into());
+    registry.answer(
+        Answer::Cgroup {
+            cgroup: CgroupId(7),
+            path,
+        },
+        now(1),
+    );
+    assert_eq!(shown(&mut registry), [row("/system.slice/app.service", 0, 10, 0)]);
+}
+
+#[test]
+fn a_question_that_was_lost_is_asked_again() {
+    let mut registry = registry();
+    registry.apply([started(owner(3, CgroupId(7), "app"), 1)], now(1));
+    assert!(registry.tick(now(3)).asks.is_empty());
+    assert_eq!(
+        registry.tick(now(8)).asks,
+        [Ask::Cgroup {
+            cgroup: CgroupId(7),
+            tgid: 3
+        }]
+    );
 }
 
 #[test]

@@ -26,17 +26,22 @@ pub struct Owner {
     /// Of the unified hierarchy. The root's id where the process is placed in v1 hierarchies only.
     pub cgroup_id: u64,
     pub tgid: u32,
-    pub padding: u32,
+    /// Bits of `owner_flag`.
+    pub flags: u32,
     /// The name of the group leader.
     pub comm: [u8; COMM_LEN],
 }
 const _: () = assert!(size_of::<Owner>() == 40);
 
+/// Bits of `Owner::flags`.
+pub mod owner_flag {
+    pub const KERNEL_THREAD: u32 = 1;
+}
+
 /// Bits of `Header::flags` in process records.
 pub mod process_flag {
-    pub const KERNEL_THREAD: u16 = 1;
     /// `CGROUP_MOVE`: the hierarchy is a v1 one, `owner.cgroup_id` did not change.
-    pub const LEGACY_HIERARCHY: u16 = 2;
+    pub const LEGACY_HIERARCHY: u16 = 1;
 }
 
 /// `FORK`, `EXEC`, `EXIT` and `CGROUP_MOVE`.

@@ -1,7 +1,11 @@
 //! Cgroups get their names, and with them the processes that waited.
 use super::{Cgroup, RegistryState, Target};
 use crate::{
-    base::{ids::CgroupId, now::Now},
+    base::{
+        ids::{CgroupId, ProcKey},
+        now::Now,
+    },
+    container::state::ContainerEvent,
     decode::CgroupEvent,
     registry::{
         effects::{Answer, Effects},
@@ -42,7 +46,7 @@ impl RegistryState {
         let entry = self.cgroups.get_or_insert_with(cgroup, Cgroup::default);
         let owner = owner.or_else(|| entry.as_ref().and_then(|entry| entry.by_path.clone()));
         if let Some(entry) = entry {
-            entry.asked = owner.is_some();
+            entry.asked_ns = None;
             entry.owner = owner.clone();
         }
         for tgid in self.waiting.remove(&cgroup).unwrap_or_default() {
@@ -54,6 +58,24 @@ impl RegistryState {
                 process.cgroup = None;
             }
             self.named(tgid, now, effects);
+        }
+        self.sums_named(cgroup, now, effects);
+    }
+
+    fn sums_named(&mut self, cgroup: CgroupId, now: Now, effects: &mut Effects) {
+        let (named, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sums)
+            .into_iter()
+            .partition(|sum| sum.cgroup == cgroup);
+        self.sums = rest;
+        let known = self.cgroups.get(&cgroup).and_then(|entry| entry.owner.clone());
+        // Nobody can name it any more: under the names of their processes.
+        let owner = known.unwrap_or(identity::Owner::Standalone);
+        for sum in named {
+            let nobody = ProcKey { tgid: 0, start_ns: 0 };
+            if let Target::Slot(slot) = self.target_of(&owner, nobody, &sum.comm, now) {
+                self.slots
+                    .route(slot, ContainerEvent::SumSpilled(sum), None, now, effects);
+            }
         }
     }
 

@@ -25,7 +25,7 @@ use crate::{
         samples::Samples,
         state::{ContainerEvent, Limits},
     },
-    decode::{Comm, Event},
+    decode::{Comm, Event, SumEvent},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -94,6 +94,8 @@ struct Process {
     path: Option<Arc<str>>,
     slot: Option<SlotId>,
     exited_ns: Option<u64>,
+    /// Only a socket spoke of it: it may have ended long ago. It counts as ended until somebody sees it.
+    unconfirmed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +103,7 @@ struct Cgroup {
     owner: Option<identity::Owner>,
     /// What its path in the unified hierarchy says: where v1 hierarchies exist too, /proc goes before it.
     by_path: Option<identity::Owner>,
-    asked: bool,
+    asked_ns: Option<u64>,
     removed_ns: Option<u64>,
 }
 
@@ -131,6 +133,8 @@ pub struct RegistryState {
     cgroups: Table<CgroupId, Cgroup>,
     owners: HashMap<Arc<str>, identity::Owner>,
     waiting: HashMap<CgroupId, HashSet<u32>>,
+    /// Of cgroups that were asked for.
+    sums: Vec<SumEvent>,
     slots: Slots,
     namespaces: HashMap<NetnsId, Namespace>,
 }
@@ -153,6 +157,7 @@ impl RegistryState {
             cgroups: Table::new(settings.max_processes),
             owners: HashMap::new(),
             waiting: HashMap::new(),
+            sums: Vec::new(),
             slots: Slots::new(
                 settings.limits,
                 settings.max_containers,

@@ -19,7 +19,7 @@ use tarsier_common::kind;
 impl RegistryState {
     pub(super) fn started(&mut self, event: &ProcessEvent, now: Now, effects: &mut Effects) {
         let owner = &event.owner;
-        if event.kernel_thread {
+        if event.owner.kernel_thread {
             return effects.outcome.dropped.push((kind::FORK, Reason::KernelThread));
         }
         if owner.process.tgid == self.node.own_tgid {
@@ -53,6 +53,7 @@ impl RegistryState {
             path,
             slot: None,
             exited_ns: None,
+            unconfirmed: false,
         };
         if self.processes.len() >= self.processes.capacity() {
             self.expire(now.monotonic_ns);
@@ -62,6 +63,22 @@ impl RegistryState {
         }
         self.place(tgid, now, effects);
         true
+    }
+
+    /// As if it had just ended: for the answer to a question about it. `false`: the index is full.
+    pub(super) fn add_unconfirmed(&mut self, owner: &Owner, now: Now, effects: &mut Effects) -> bool {
+        self.forget(owner.process.tgid, now, effects);
+        let process = Process {
+            key: owner.process,
+            comm: owner.comm,
+            cgroup: Some(owner.cgroup),
+            path: None,
+            slot: None,
+            exited_ns: Some(now.monotonic_ns),
+            unconfirmed: true,
+        };
+        self.exited.push_back((now.monotonic_ns, owner.process));
+        self.processes.insert(owner.process.tgid, process).is_ok()
     }
 
     pub(super) fn forget(&mut self, tgid: u32, now: Now, effects: &mut Effects) {
@@ -82,6 +99,9 @@ impl RegistryState {
             Some(process) => {
                 process.comm = owner.comm;
                 process.key = owner.process;
+                if std::mem::take(&mut process.unconfirmed) {
+                    process.exited_ns = None;
+                }
                 process.enter(owner.cgroup);
                 self.place(owner.process.tgid, now, effects);
             }
@@ -93,7 +113,7 @@ impl RegistryState {
 
     pub(super) fn exited(&mut self, event: &ProcessEvent, now: Now, effects: &mut Effects) {
         let key = event.owner.process;
-        if event.kernel_thread {
+        if event.owner.kernel_thread {
             return effects.outcome.dropped.push((kind::EXIT, Reason::KernelThread));
         }
         if key.tgid == self.node.own_tgid {
@@ -170,7 +190,7 @@ impl RegistryState {
         let (key, comm, cgroup, path) = (process.key, process.comm, process.cgroup, process.path.clone());
         let unified = cgroup.filter(|cgroup| *cgroup != self.node.root_cgroup && cgroup.0 != 0);
         let owner = match (unified, path) {
-            (Some(cgroup), path) => self.owner_of_cgroup(cgroup, path, tgid, effects),
+            (Some(cgroup), path) => self.owner_of_cgroup(cgroup, path, tgid, now, effects),
             (None, Some(path)) => Some(self.owner_of_path(&path)),
             (None, None) => {
                 effects.asks.push(Ask::Process { process: key });
@@ -188,6 +208,7 @@ impl RegistryState {
         cgroup: CgroupId,
         path: Option<Arc<str>>,
         tgid: u32,
+        now: Now,
         effects: &mut Effects,
     ) -> Option<identity::Owner> {
         let learned = path.map(|path| self.owner_of_path(&path));
@@ -197,8 +218,8 @@ impl RegistryState {
             entry.owner = learned;
         }
         if entry.owner.is_none() {
-            if !entry.asked {
-                entry.asked = true;
+            if entry.asked_ns.is_none() {
+                entry.asked_ns = Some(now.monotonic_ns);
                 effects.asks.push(Ask::Cgroup { cgroup, tgid });
             }
             self.waiting.entry(cgroup).or_default().insert(tgid);

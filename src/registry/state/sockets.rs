@@ -56,6 +56,9 @@ impl RegistryState {
         if event.owner.process.tgid == self.node.own_tgid {
             return Some(Reason::Own);
         }
+        if event.owner.kernel_thread {
+            return Some(Reason::KernelThread);
+        }
         let decision = if event.listening {
             self.settings.filter.decide_listen(event.local)
         } else {
@@ -79,26 +82,41 @@ impl RegistryState {
         self.target_of_owner(owner, now, effects)
     }
 
+    /// A socket's owner is who connected or listened: by now it may be elsewhere, or gone and its pid another's. So this
+    /// looks the owner up, and moves nobody.
     pub(super) fn target_of_owner(&mut self, owner: &Owner, now: Now, effects: &mut Effects) -> Target {
-        let tgid = owner.process.tgid;
-        match self.known(owner.process) {
-            // The kernel's word at the event is newer than ours.
-            Some(process) if process.cgroup != Some(owner.cgroup) => {
-                process.enter(owner.cgroup);
+        let (tgid, unified) = (
+            owner.process.tgid,
+            owner.cgroup != self.node.root_cgroup && owner.cgroup.0 != 0,
+        );
+        if let Some(process) = self.known(owner.process) {
+            // /proc does not tell the cgroup's id, the socket does.
+            let cgroup = *process.cgroup.get_or_insert(owner.cgroup);
+            if cgroup == owner.cgroup {
+                if let Some(slot) = process.slot {
+                    return Target::Slot(slot);
+                }
                 self.place(tgid, now, effects);
+                return self.target(tgid, now, effects);
             }
-            Some(_) => {}
-            None => {
-                // The news of its start was lost, or comes with the inventory.
-                if !self.add(owner, None, now, effects) {
+        } else {
+            let other = self.processes.get(&tgid);
+            // The news of its start was lost, or comes with the inventory; or it ended long ago.
+            if other.is_none_or(|other| other.key.start_ns < owner.process.start_ns) {
+                if !self.add_unconfirmed(owner, now, effects) {
                     return Target::Nowhere(Reason::TableFull);
                 }
+                return self.target(tgid, now, effects);
             }
         }
-        match self.processes.get(&tgid).and_then(|process| process.slot) {
-            Some(slot) => Target::Slot(slot),
-            None => self.target(tgid, now, effects),
-        }
+        // From another time of the process, or of another process with this pid.
+        let of = if unified {
+            self.owner_of_cgroup(owner.cgroup, None, tgid, now, effects)
+                .unwrap_or(identity::Owner::Standalone)
+        } else {
+            identity::Owner::Standalone
+        };
+        self.target_of(&of, owner.process, &owner.comm, now)
     }
 
     pub(super) fn sum(&mut self, sum: &SumEvent, now: Now, effects: &mut Effects) {
@@ -112,19 +130,18 @@ impl RegistryState {
                     process,
                     cgroup: sum.cgroup,
                     comm: sum.comm,
+                    kernel_thread: false,
                 };
                 self.target_of_owner(&owner, now, effects)
             }
-            None => {
-                let owner = self
-                    .cgroups
-                    .get(&sum.cgroup)
-                    .and_then(|cgroup| cgroup.owner.clone().or_else(|| cgroup.by_path.clone()));
-                // All processes of this cgroup are gone and it was never named: under their own name.
-                let owner = owner.unwrap_or(identity::Owner::Standalone);
-                let nobody = ProcKey { tgid: 0, start_ns: 0 };
-                self.target_of(&owner, nobody, &sum.comm, now)
-            }
+            None => match self.owner_of_cgroup(sum.cgroup, None, 0, now, effects) {
+                Some(owner) => {
+                    let nobody = ProcKey { tgid: 0, start_ns: 0 };
+                    self.target_of(&owner, nobody, &sum.comm, now)
+                }
+                // Asked for: kept until the answer.
+                None => return self.keep_sum(*sum),
+            },
         };
         let slot = match (target, sum.process) {
             (Target::Slot(slot), _) => Some(slot),
@@ -137,7 +154,19 @@ impl RegistryState {
         }
     }
 
+    fn keep_sum(&mut self, sum: SumEvent) {
+        // By owner and destination: more than that in the moment before an answer is a broken kernel side.
+        const MAX_SUMS: usize = 65_536;
+        if self.sums.len() < MAX_SUMS {
+            self.sums.push(sum);
+        }
+    }
+
     pub(super) fn tell_addresses(&mut self, netns: NetnsId, tgid: u32, slot: SlotId, now: Now, effects: &mut Effects) {
+        // Without its addresses the listen is shown as it was made.
+        if self.namespaces.len() >= self.settings.max_containers && !self.namespaces.contains_key(&netns) {
+            return;
+        }
         let namespace = self.namespaces.entry(netns).or_default();
         namespace.tgid = tgid;
         if namespace.told.insert(slot)
@@ -159,9 +188,14 @@ impl RegistryState {
         let Some(namespace) = self.namespaces.get_mut(&netns) else {
             return;
         };
-        let Some(ips) = ips.filter(|ips| namespace.ips.as_ref() != Some(ips)) else {
+        let Some(ips) = ips else {
+            // Its process is gone or not to be looked at; the next listen there asks through its own.
+            self.namespaces.remove(&netns);
             return;
         };
+        if namespace.ips.as_ref() == Some(&ips) {
+            return;
+        }
         namespace.ips = Some(Arc::clone(&ips));
         for slot in namespace.told.clone() {
             let event = ContainerEvent::Addresses {

@@ -1,12 +1,11 @@
 //! Repair, and the passing of time.
-use super::{ADDRESSES_EVERY_NS, IDENTITY_DEADLINE_NS, Inventory, KEEP_EXITED_NS, RegistryState, TICK_NS, Target};
+use super::{ADDRESSES_EVERY_NS, IDENTITY_DEADLINE_NS, Inventory, KEEP_EXITED_NS, RegistryState, TICK_NS};
 use crate::{
     base::{ids::ProcKey, now::Now},
     container::state::ContainerEvent,
     decode::Owner,
     registry::{
         effects::{Ask, Effects, SlotId},
-        identity,
         slots::Place,
     },
 };
@@ -23,10 +22,18 @@ impl RegistryState {
                 continue;
             }
             present.insert(tgid);
+            let root = self.node.root_cgroup;
             if let Some(process) = self.known(found.process) {
-                // Known from events, which are newer, except where it is placed.
-                if process.path.is_none() && process.exited_ns.is_none() {
+                let confirmed = std::mem::take(&mut process.unconfirmed);
+                if confirmed {
+                    process.exited_ns = None;
+                }
+                // Known from events, which are newer than this look, except for what only /proc knows.
+                let placed_by_proc = process.cgroup.is_none_or(|cgroup| cgroup == root);
+                if process.path.is_none() && process.exited_ns.is_none() && placed_by_proc {
                     process.path = Some(Arc::clone(&found.path));
+                    self.named(tgid, now, &mut effects);
+                } else if confirmed {
                     self.named(tgid, now, &mut effects);
                 }
                 continue;
@@ -43,6 +50,7 @@ impl RegistryState {
                 process: found.process,
                 cgroup: self.node.root_cgroup,
                 comm: found.comm,
+                kernel_thread: false,
             };
             if self.add(&owner, Some(Arc::clone(&found.path)), now, &mut effects)
                 && let Some(process) = self.processes.get_mut(&tgid)
@@ -79,13 +87,14 @@ impl RegistryState {
         {
             self.give_up(process, now, &mut effects);
         }
+        self.ask_again(now, &mut effects);
         let due: Vec<SlotId> = self
             .slots
             .iter()
             .filter(|(_, slot)| {
                 let age = now.boottime_ns.saturating_sub(slot.since_ns);
                 let old = u128::from(age) >= self.settings.min_age.as_nanos();
-                slot.processes > 0 && old && matches!(slot.place, Place::Held(_))
+                slot.processes > 0 && old && !slot.spawned
             })
             .map(|(slot, _)| slot)
             .collect();
@@ -105,6 +114,21 @@ impl RegistryState {
         effects
     }
 
+    /// An answer that has not come was lost with its question.
+    fn ask_again(&mut self, now: Now, effects: &mut Effects) {
+        let stale = now.monotonic_ns.saturating_sub(IDENTITY_DEADLINE_NS);
+        for (cgroup, waiting) in &self.waiting {
+            let Some(entry) = self.cgroups.get_mut(cgroup) else {
+                continue;
+            };
+            if entry.owner.is_none() && entry.asked_ns.is_some_and(|asked| asked < stale) {
+                entry.asked_ns = Some(now.monotonic_ns);
+                let tgid = waiting.iter().next().copied().unwrap_or(0);
+                effects.asks.push(Ask::Cgroup { cgroup: *cgroup, tgid });
+            }
+        }
+    }
+
     pub(super) fn expire(&mut self, before_ns: u64) {
         while let Some((_, key)) = self.exited.pop_front_if(|(at, _)| *at <= before_ns) {
             if self
@@ -119,12 +143,14 @@ impl RegistryState {
 
     /// Nobody has named its container in time.
     pub(super) fn give_up(&mut self, process: ProcKey, now: Now, effects: &mut Effects) {
-        let comm = self.known(process).map(|process| process.comm).unwrap_or_default();
-        let to = match self.target_of(&identity::Owner::Standalone, process, &comm, now) {
-            Target::Slot(slot) => Some(slot),
-            _ => None,
-        };
-        self.slots.settle(process, to, now, effects);
+        match self.known(process) {
+            Some(known) => {
+                known.path = Some("/".into());
+                known.cgroup = None;
+                self.named(process.tgid, now, effects);
+            }
+            None => self.slots.settle(process, None, now, effects),
+        }
     }
 
     /// Ends of sockets were lost in the kernel: what the pass that began then has not seen is gone.
@@ -173,7 +199,11 @@ impl RegistryState {
             namespace.told.retain(|slot| slots.get(*slot).is_some());
         }
         self.namespaces.retain(|_, namespace| !namespace.told.is_empty());
-        self.waiting.retain(|_, waiting| !waiting.is_empty());
+        let (processes, cgroups) = (&self.processes, &self.cgroups);
+        self.waiting.retain(|cgroup, waiting| {
+            waiting.retain(|tgid| processes.contains_key(tgid));
+            cgroups.contains_key(cgroup)
+        });
         effects
     }
 }
