@@ -1,5 +1,7 @@
+mod any_order;
+
 use super::{
-    effects::{Answer, Ask, Effects},
+    effects::{Answer, Ask},
     state::*,
 };
 use crate::{
@@ -12,8 +14,7 @@ use crate::{
     container::{destination::Filter, state::Limits},
     decode::{CgroupEvent, Comm, Event, Owner, ProcessEvent, SocketEvent, SumEvent},
 };
-use proptest::prelude::*;
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 use tarsier_common::kind;
 
 const ROOT: CgroupId = CgroupId(1);
@@ -118,6 +119,21 @@ fn socket(cookie: u64, owner: Owner) -> SocketEvent {
         errno: 0,
         listening: false,
         announced: true,
+    }
+}
+
+fn ten_connects(cgroup: CgroupId) -> SumEvent {
+    SumEvent {
+        cgroup,
+        process: None,
+        netns: HOST,
+        remote: "192.0.2.9:80".parse().unwrap(),
+        comm: comm("app"),
+        connects: 10,
+        failures: 1,
+        connect_ns: 5,
+        sent_bytes: 6,
+        received_bytes: 7,
     }
 }
 
@@ -660,18 +676,7 @@ fn who_only_a_socket_speaks_of_is_no_living_process() {
 #[test]
 fn sums_of_a_cgroup_without_a_name_wait_for_it() {
     let mut registry = registry();
-    let sum = SumEvent {
-        cgroup: CgroupId(7),
-        process: None,
-        netns: HOST,
-        remote: "192.0.2.9:80".parse().unwrap(),
-        comm: comm("app"),
-        connects: 10,
-        failures: 1,
-        connect_ns: 5,
-        sent_bytes: 6,
-        received_bytes: 7,
-    };
+    let sum = ten_connects(CgroupId(7));
     let effects = registry.apply([Event::SumSpilled(sum)], now(1));
     assert_eq!(
         effects.asks,
@@ -715,18 +720,7 @@ fn sums_go_to_the_cgroup_they_name() {
         },
         now(1),
     );
-    let sum = SumEvent {
-        cgroup: CgroupId(7),
-        process: None,
-        netns: HOST,
-        remote: "192.0.2.9:80".parse().unwrap(),
-        comm: comm("app"),
-        connects: 10,
-        failures: 1,
-        connect_ns: 5,
-        sent_bytes: 6,
-        received_bytes: 7,
-    };
+    let sum = ten_connects(CgroupId(7));
     let bare = SumEvent {
         cgroup: ROOT,
         process: Some(ProcKey {
@@ -744,114 +738,4 @@ fn sums_go_to_the_cgroup_they_name() {
             row("/system.slice/app.service", 0, 10, 0)
         ]
     );
-}
-
-// Any order of anything
-
-#[derive(Clone, Debug)]
-enum Step {
-    Event(Event),
-    AnswerCgroup(u64, bool),
-    AnswerProcess(u32, bool),
-    Inventory(Vec<u32>),
-    Tick,
-    Garbage,
-}
-
-fn any_owner() -> impl Strategy<Value = Owner> {
-    (1u32..8, 1u64..5).prop_map(|(tgid, cgroup)| owner(tgid, CgroupId(cgroup), "app"))
-}
-
-fn any_event() -> impl Strategy<Value = Event> {
-    (0u8..11, any_owner(), 1u64..12, 1u32..8, any::<bool>()).prop_map(|(what, owner, cookie, parent, flag)| {
-        let socket = |listening| SocketEvent {
-            listening,
-            announced: flag,
-            ..socket(cookie, owner)
-        };
-        let process = ProcessEvent {
-            legacy_hierarchy: flag,
-            ..process(owner, parent)
-        };
-        let cgroup = CgroupEvent {
-            cgroup: owner.cgroup,
-            path: flag.then(|| "/system.slice/x.service".to_owned()),
-        };
-        match what {
-            0 => Event::ProcessStarted(process),
-            1 => Event::ProcessExec(process),
-            2 => Event::ProcessExited(process),
-            3 => Event::CgroupMoved(process),
-            4 => Event::CgroupMade(cgroup),
-            5 => Event::ConnectionOpened(socket(false)),
-            6 => Event::ConnectionClosed(socket(false)),
-            7 => Event::ConnectionFailed(socket(false)),
-            8 => Event::ListenOpened(socket(true)),
-            9 => Event::ListenClosed(socket(true)),
-            _ => Event::SocketSeen(socket(flag)),
-        }
-    })
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        12 => any_event().prop_map(Step::Event),
-        2 => (2u64..5, any::<bool>()).prop_map(|(cgroup, known)| Step::AnswerCgroup(cgroup, known)),
-        2 => (1u32..8, any::<bool>()).prop_map(|(tgid, known)| Step::AnswerProcess(tgid, known)),
-        1 => prop::collection::vec(1u32..8, 0..8).prop_map(Step::Inventory),
-        1 => Just(Step::Tick),
-        1 => Just(Step::Garbage),
-    ]
-}
-
-fn accounted(effects: &Effects) -> u64 {
-    let shares: u64 = effects.shares.values().map(|share| share.counts.total()).sum();
-    effects.outcome.delivered.total() + effects.outcome.dropped.len() as u64 + shares
-}
-
-proptest! {
-    /// Whatever comes in whatever order: every event of the ledger is accounted for once, no connection is active twice
-    /// or after its end, and processes are where the index says.
-    #[test]
-    fn every_event_ends_somewhere_once(steps in prop::collection::vec(any_step(), 0..80)) {
-        let mut registry = registry();
-        let mut open = BTreeMap::new();
-        for (second, step) in steps.into_iter().enumerate() {
-            let at = now(second as u64 + 1);
-            match step {
-                Step::Event(event) => {
-                    match &event {
-                        Event::ConnectionOpened(event) => { open.insert(event.socket, ()); }
-                        Event::SocketSeen(event) if !event.listening => { open.insert(event.socket, ()); }
-                        Event::ConnectionClosed(event) => { open.remove(&event.socket); }
-                        _ => {}
-                    }
-                    let expected = u64::from(event.kind().is_some());
-                    let effects = registry.apply([event], at);
-                    prop_assert_eq!(accounted(&effects), expected);
-                }
-                Step::AnswerCgroup(cgroup, known) => {
-                    let path = known.then(|| "/system.slice/x.service".into());
-                    let effects = registry.answer(Answer::Cgroup { cgroup: CgroupId(cgroup), path }, at);
-                    prop_assert_eq!(accounted(&effects), 0);
-                }
-                Step::AnswerProcess(tgid, known) => {
-                    let process = owner(tgid, ROOT, "app").process;
-                    let path = known.then(|| "/system.slice/y.service".into());
-                    registry.answer(Answer::Process { process, path }, at);
-                }
-                Step::Inventory(tgids) => {
-                    registry.inventory(&inventory(tgids.into_iter().map(|tgid| found(tgid, "app", "/"))), at);
-                }
-                Step::Tick => { registry.tick(at); }
-                Step::Garbage => { registry.collect_garbage(at); }
-            }
-        }
-        // Give everything that still waits its name.
-        registry.tick(now(10_000));
-        let active: i64 = shown(&mut registry).iter().map(|(_, _, _, active)| *active).sum();
-        prop_assert!(active <= open.len() as i64, "{} active, {} open", active, open.len());
-        let processes: u32 = shown(&mut registry).iter().map(|(_, processes, _, _)| *processes).sum();
-        prop_assert!(processes <= 7, "{} processes of 7", processes);
-    }
 }
