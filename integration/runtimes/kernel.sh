@@ -23,8 +23,10 @@ case ${1:-} in
 fetch)
   mkdir -p "$CACHE/$2"
   if ! ls "$CACHE/$2"/boot/vmlinuz-* >/dev/null 2>&1; then
-    # The named package is empty and depends on the newest build.
-    build=$(apt-cache depends "$2" | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+    # The named package is empty and depends on the newest build. Without lists apt knows neither.
+    newest() { apt-cache depends "$1" 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1; }
+    build=$(newest "$2")
+    [ -n "$build" ] || { apt-get update -qq; build=$(newest "$2"); }
     (cd "$CACHE/$2" && apt-get download -qq "$build" >/dev/null && dpkg-deb -x ./*.deb . && rm -- ./*.deb && rm -rf lib usr)
   fi
   ls "$CACHE/$2"/boot/vmlinuz-*
