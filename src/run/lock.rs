@@ -1,5 +1,6 @@
 //! One agent per node: two would count everything twice.
 use anyhow::{Context as _, Result};
+use libsystemd::daemon::{NotifyState, notify};
 use rustix::fs::{FlockOperation, flock};
 use slog::{Logger, warn};
 use std::{
@@ -28,6 +29,10 @@ pub(super) fn wait(path: &Path, log: &Logger) -> Result<Lock> {
         (&file).take(32).read_to_string(&mut holder).ok();
         warn!(log, "another agent runs on this node, waiting for it to end";
             "pid" => holder.trim().to_owned(), "lock" => path.display().to_string());
+        // However long that takes, it is no start that hangs.
+        let patience = NotifyState::Other("EXTEND_TIMEOUT_USEC=86400000000".to_owned());
+        let waiting = NotifyState::Status("waiting for another agent to end".to_owned());
+        notify(false, &[patience, waiting]).ok();
         loop {
             match flock(&file, FlockOperation::LockExclusive) {
                 Err(rustix::io::Errno::INTR) => {}
