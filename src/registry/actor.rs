@@ -37,6 +37,9 @@ use std::{
     time::Duration,
 };
 
+/// Questions that may wait for the blocking pool.
+const MAX_ASKS: usize = 65_536;
+
 pub struct RegistryActor {
     state: RegistryState,
     ctx: Ctx,
@@ -44,6 +47,7 @@ pub struct RegistryActor {
     asks: VecDeque<Ask>,
     /// The same, to ask nothing twice.
     asked: HashSet<Ask>,
+    rejected_asks: u64,
     inventory_wanted: bool,
     working_since_ns: Option<u64>,
     containers: HashMap<SlotId, ContainerRecipients>,
@@ -103,6 +107,7 @@ impl RegistryActor {
             worker: blueprint.worker,
             asks: VecDeque::new(),
             asked: HashSet::new(),
+            rejected_asks: 0,
             inventory_wanted: true,
             working_since_ns: None,
             containers: HashMap::new(),
@@ -159,10 +164,15 @@ impl RegistryActor {
 
     fn ask(&mut self, ask: Ask) {
         // What finds no room is answered by the deadline for identities.
-        const MAX_ASKS: usize = 65_536;
-        if self.asks.len() < MAX_ASKS && self.asked.insert(ask) {
-            self.asks.push_back(ask);
+        if self.asked.contains(&ask) {
+            return;
         }
+        if self.asks.len() >= MAX_ASKS {
+            self.rejected_asks += 1;
+            return;
+        }
+        self.asked.insert(ask);
+        self.asks.push_back(ask);
     }
 
     /// Hands questions to the blocking pool: one load at a time, so that a slow /proc costs one thread.
@@ -398,11 +408,17 @@ impl Handler<GetSnapshot> for RegistryActor {
                 capacity,
                 rejected,
             });
+        let questions = TableSnapshot {
+            table: "questions",
+            entries: self.asks.len(),
+            capacity: MAX_ASKS,
+            rejected: self.rejected_asks,
+        };
         MessageResult(Snapshot {
             batches: self.batches,
             questions_waiting: self.asks.len(),
             containers_running: self.containers.len(),
-            tables: tables.into(),
+            tables: tables.into_iter().chain([questions]).collect(),
         })
     }
 }

@@ -47,6 +47,9 @@ pub(super) struct Slots {
     limits: Limits,
     max: usize,
     max_pending: usize,
+    /// Containers, and processes without a name, that found no room.
+    rejected: u64,
+    rejected_pending: u64,
     /// Off in a replay: states stay here.
     actors: bool,
 }
@@ -69,6 +72,8 @@ impl Slots {
             limits,
             max,
             max_pending,
+            rejected: 0,
+            rejected_pending: 0,
             actors,
         }
     }
@@ -83,6 +88,10 @@ impl Slots {
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    pub(super) fn rejected(&self) -> (u64, u64) {
+        (self.rejected, self.rejected_pending)
     }
 
     pub(super) fn pending(&self) -> usize {
@@ -121,6 +130,7 @@ impl Slots {
             return Ok(*slot);
         }
         if self.by_id.len() >= self.max {
+            self.rejected += 1;
             return Err(Reason::TableFull);
         }
         let slot = self.add(Some(id.clone()), None, now);
@@ -134,6 +144,7 @@ impl Slots {
             return Ok(*slot);
         }
         if self.by_process.len() >= self.max_pending {
+            self.rejected_pending += 1;
             return Err(Reason::PendingFull);
         }
         let slot = self.add(None, Some((process, now.monotonic_ns)), now);

@@ -5,7 +5,6 @@ use crate::{
         ids::{CgroupId, ProcKey},
         now::Now,
     },
-    container::state::ContainerEvent,
     decode::CgroupEvent,
     registry::{
         effects::{Answer, Effects},
@@ -72,10 +71,11 @@ impl RegistryState {
         let owner = known.unwrap_or(identity::Owner::Standalone);
         for sum in named {
             let nobody = ProcKey { tgid: 0, start_ns: 0 };
-            if let Target::Slot(slot) = self.target_of(&owner, nobody, &sum.comm, now) {
-                self.slots
-                    .route(slot, ContainerEvent::SumSpilled(sum), None, now, effects);
-            }
+            let slot = match self.target_of(&owner, nobody, &sum.comm, now) {
+                Target::Slot(slot) => Some(slot),
+                Target::Unnamed | Target::Nowhere(_) => None,
+            };
+            self.route_sum(slot, sum, now, effects);
         }
     }
 

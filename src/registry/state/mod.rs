@@ -116,6 +116,8 @@ struct Namespace {
     asked_ns: Option<u64>,
 }
 
+/// By owner and destination: more than that in the moment before an answer is a broken kernel side.
+const MAX_SUMS: usize = 65_536;
 /// For events that come after their process has gone.
 const KEEP_EXITED_NS: u64 = 5_000_000_000;
 /// Then a process is shown under its own name.
@@ -135,6 +137,9 @@ pub struct RegistryState {
     waiting: HashMap<CgroupId, HashSet<u32>>,
     /// Of cgroups that were asked for.
     sums: Vec<SumEvent>,
+    /// Sums that ended nowhere: no room to wait, or no container to go to. Their events are `deferred` in the ledger.
+    rejected_sums: u64,
+    rejected_namespaces: u64,
     slots: Slots,
     namespaces: HashMap<NetnsId, Namespace>,
 }
@@ -158,6 +163,8 @@ impl RegistryState {
             owners: HashMap::new(),
             waiting: HashMap::new(),
             sums: Vec::new(),
+            rejected_sums: 0,
+            rejected_namespaces: 0,
             slots: Slots::new(
                 settings.limits,
                 settings.max_containers,
@@ -243,9 +250,10 @@ impl RegistryState {
     }
 
     /// Tables with their entries, limits and refusals.
-    pub fn tables(&self) -> [(&'static str, usize, usize, u64); 6] {
+    pub fn tables(&self) -> [(&'static str, usize, usize, u64); 7] {
         let table = |name, len, capacity, rejected| (name, len, capacity, rejected);
         let sockets = self.slots.sockets();
+        let (containers, pending) = self.slots.rejected();
         [
             table(
                 "processes",
@@ -259,10 +267,16 @@ impl RegistryState {
                 self.cgroups.capacity(),
                 self.cgroups.rejected(),
             ),
-            table("containers", self.slots.len(), self.settings.max_containers, 0),
-            table("pending", self.slots.pending(), self.settings.max_pending, 0),
+            table("containers", self.slots.len(), self.settings.max_containers, containers),
+            table("pending", self.slots.pending(), self.settings.max_pending, pending),
             table("sockets", sockets.len(), sockets.capacity(), sockets.rejected()),
-            table("namespaces", self.namespaces.len(), self.settings.max_containers, 0),
+            table(
+                "namespaces",
+                self.namespaces.len(),
+                self.settings.max_containers,
+                self.rejected_namespaces,
+            ),
+            table("sums", self.sums.len(), MAX_SUMS, self.rejected_sums),
         ]
     }
 }

@@ -1,5 +1,5 @@
 //! Events of sockets find their container.
-use super::{RegistryState, Target};
+use super::{MAX_SUMS, RegistryState, Target};
 use crate::{
     base::{
         ids::{NetnsId, ProcKey, SocketId},
@@ -148,23 +148,30 @@ impl RegistryState {
             (Target::Unnamed, Some(process)) => self.slots.of_process(process, now).ok(),
             _ => None,
         };
-        if let Some(slot) = slot {
-            self.slots
-                .route(slot, ContainerEvent::SumSpilled(*sum), None, now, effects);
+        self.route_sum(slot, *sum, now, effects);
+    }
+
+    pub(super) fn route_sum(&mut self, slot: Option<SlotId>, sum: SumEvent, now: Now, effects: &mut Effects) {
+        match slot {
+            Some(slot) => self
+                .slots
+                .route(slot, ContainerEvent::SumSpilled(sum), None, now, effects),
+            None => self.rejected_sums += 1,
         }
     }
 
     fn keep_sum(&mut self, sum: SumEvent) {
-        // By owner and destination: more than that in the moment before an answer is a broken kernel side.
-        const MAX_SUMS: usize = 65_536;
         if self.sums.len() < MAX_SUMS {
             self.sums.push(sum);
+        } else {
+            self.rejected_sums += 1;
         }
     }
 
     pub(super) fn tell_addresses(&mut self, netns: NetnsId, tgid: u32, slot: SlotId, now: Now, effects: &mut Effects) {
         // Without its addresses the listen is shown as it was made.
         if self.namespaces.len() >= self.settings.max_containers && !self.namespaces.contains_key(&netns) {
+            self.rejected_namespaces += 1;
             return;
         }
         let namespace = self.namespaces.entry(netns).or_default();

@@ -1,4 +1,5 @@
 mod any_order;
+mod repair;
 
 use super::{
     effects::{Answer, Ask},
@@ -54,6 +55,14 @@ fn node() -> Node {
 
 fn registry() -> RegistryState {
     RegistryState::new(settings(Standalone::ByName), node())
+}
+
+fn with_actors() -> RegistryState {
+    let settings = Settings {
+        actors: true,
+        ..settings(Standalone::ByName)
+    };
+    RegistryState::new(settings, node())
 }
 
 fn now(seconds: u64) -> Now {
@@ -374,6 +383,12 @@ fn pending_state_is_bounded() {
     let effects = registry.apply((1..=5).map(opened), now(1));
     assert_eq!(effects.outcome.delivered.get(kind::CONNECT), 3);
     assert_eq!(effects.outcome.dropped, [(kind::CONNECT, Reason::PendingFull); 2]);
+    assert!(
+        registry
+            .tables()
+            .iter()
+            .any(|table| (table.0, table.3) == ("pending", 2))
+    );
 }
 
 #[test]
@@ -533,209 +548,5 @@ fn what_is_left_out_has_a_reason() {
     assert_eq!(
         reasons,
         [EphemeralPort, LoopbackInContainer, LinkLocal, KernelThread, Own]
-    );
-}
-
-#[test]
-fn an_actor_gets_what_was_gathered_and_its_successor_the_processes() {
-    let mut registry = RegistryState::new(
-        Settings {
-            actors: true,
-            ..settings(Standalone::ByName)
-        },
-        node(),
-    );
-    registry.inventory(&inventory([found(3, "a", "/")]), now(1));
-    let a = owner(3, ROOT, "a");
-    let effects = registry.apply([Event::ConnectionOpened(socket(1, a))], now(1));
-    let [(slot, id)] = &effects.spawns[..] else {
-        panic!("{effects:?}")
-    };
-    assert_eq!(id.as_str(), "/standalone/a");
-    // Until the actor is there, all is kept here.
-    let effects = registry.apply([Event::ConnectionClosed(socket(1, a))], now(1));
-    assert!(effects.shares.is_empty() && effects.outcome.delivered.get(kind::CLOSE) == 1);
-    let (wanted, effects) = registry.container_runs(*slot);
-    assert!(wanted && effects.absorbs.len() == 1);
-    let effects = registry.apply([Event::ConnectionOpened(socket(2, a))], now(1));
-    assert_eq!(
-        (
-            effects.shares[slot].events.len(),
-            effects.shares[slot].counts.get(kind::CONNECT)
-        ),
-        (1, 1)
-    );
-    assert_eq!(
-        effects.outcome.delivered.get(kind::CONNECT),
-        0,
-        "the container says when it has it"
-    );
-    let effects = registry.container_lost(*slot, now(2));
-    assert_eq!(effects.spawns.len(), 1);
-    assert_eq!(shown(&mut registry), [row("/standalone/a", 1, 0, 0)]);
-}
-
-#[test]
-fn the_dead_are_reaped_one_period_after_their_last_process() {
-    let mut registry = RegistryState::new(
-        Settings {
-            actors: true,
-            ..settings(Standalone::ByName)
-        },
-        node(),
-    );
-    registry.inventory(&inventory([found(3, "a", "/")]), now(1));
-    let a = owner(3, ROOT, "a");
-    let effects = registry.apply([Event::ConnectionOpened(socket(1, a)), exited(a)], now(10));
-    let slot = effects.spawns[0].0;
-    registry.container_runs(slot);
-    assert!(
-        registry.collect_garbage(now(2000)).reaps.is_empty(),
-        "its connection is still open"
-    );
-    registry.apply([Event::ConnectionClosed(socket(1, a))], now(2000));
-    assert_eq!(registry.collect_garbage(now(2000)).reaps.len(), 1);
-    assert!(!registry.container_runs(slot).0);
-}
-
-#[test]
-fn a_swept_socket_keeps_no_container_alive() {
-    let mut registry = RegistryState::new(
-        Settings {
-            actors: true,
-            ..settings(Standalone::ByName)
-        },
-        node(),
-    );
-    registry.inventory(&inventory([found(3, "a", "/")]), now(1));
-    let a = owner(3, ROOT, "a");
-    let effects = registry.apply([Event::ConnectionOpened(socket(1, a)), exited(a)], now(10));
-    registry.container_runs(effects.spawns[0].0);
-    // Its end was lost, and a pass that began later has not seen it.
-    registry.sweep(now(20).monotonic_ns, now(20));
-    assert_eq!(registry.collect_garbage(now(2000)).reaps.len(), 1);
-}
-
-/// The owner of a socket is who connected: that was another cgroup, or another process with the same pid.
-#[test]
-fn a_late_event_of_a_socket_moves_nobody() {
-    let mut registry = registry();
-    let name = |cgroup, path: &str| Answer::Cgroup {
-        cgroup: CgroupId(cgroup),
-        path: Some(path.into()),
-    };
-    registry.answer(name(7, "/system.slice/a.service"), now(1));
-    registry.answer(name(8, "/system.slice/b.service"), now(1));
-    let in_a = owner(3, CgroupId(7), "app");
-    registry.apply(
-        [
-            started(in_a, 1),
-            Event::CgroupMoved(process(owner(3, CgroupId(8), "app"), 0)),
-        ],
-        now(1),
-    );
-    registry.apply([Event::ConnectionFailed(socket(1, in_a))], now(2));
-    let rows = shown(&mut registry);
-    assert!(rows.contains(&row("/system.slice/b.service", 1, 0, 0)), "{rows:?}");
-    assert!(
-        rows.iter().any(|row| row.0 == "/system.slice/a.service" && row.1 == 0),
-        "{rows:?}"
-    );
-    // A worker that was forked long ago had its connection from a process that is gone; its pid is the app's now.
-    let gone = Owner {
-        process: ProcKey {
-            tgid: 3,
-            start_ns: TICK,
-        },
-        ..owner(3, CgroupId(7), "old")
-    };
-    registry.apply([Event::ConnectionClosed(socket(9, gone))], now(2));
-    assert!(shown(&mut registry).contains(&row("/system.slice/b.service", 1, 0, 0)));
-}
-
-#[test]
-fn who_only_a_socket_speaks_of_is_no_living_process() {
-    let mut registry = registry();
-    registry.answer(
-        Answer::Cgroup {
-            cgroup: CgroupId(7),
-            path: Some("/system.slice/a.service".into()),
-        },
-        now(1),
-    );
-    registry.apply(
-        [Event::ConnectionOpened(socket(1, owner(3, CgroupId(7), "app")))],
-        now(1),
-    );
-    assert_eq!(shown(&mut registry), [row("/system.slice/a.service", 0, 1, 1)]);
-    // Until somebody sees it.
-    registry.inventory(&inventory([found(3, "app", "/system.slice/a.service")]), now(2));
-    assert_eq!(shown(&mut registry), [row("/system.slice/a.service", 1, 1, 1)]);
-}
-
-#[test]
-fn sums_of_a_cgroup_without_a_name_wait_for_it() {
-    let mut registry = registry();
-    let sum = ten_connects(CgroupId(7));
-    let effects = registry.apply([Event::SumSpilled(sum)], now(1));
-    assert_eq!(
-        effects.asks,
-        [Ask::Cgroup {
-            cgroup: CgroupId(7),
-            tgid: 0
-        }]
-    );
-    let path = Some("/system.slice/app.service".into());
-    registry.answer(
-        Answer::Cgroup {
-            cgroup: CgroupId(7),
-            path,
-        },
-        now(1),
-    );
-    assert_eq!(shown(&mut registry), [row("/system.slice/app.service", 0, 10, 0)]);
-}
-
-#[test]
-fn a_question_that_was_lost_is_asked_again() {
-    let mut registry = registry();
-    registry.apply([started(owner(3, CgroupId(7), "app"), 1)], now(1));
-    assert!(registry.tick(now(3)).asks.is_empty());
-    assert_eq!(
-        registry.tick(now(8)).asks,
-        [Ask::Cgroup {
-            cgroup: CgroupId(7),
-            tgid: 3
-        }]
-    );
-}
-
-#[test]
-fn sums_go_to_the_cgroup_they_name() {
-    let mut registry = registry();
-    registry.answer(
-        Answer::Cgroup {
-            cgroup: CgroupId(7),
-            path: Some("/system.slice/app.service".into()),
-        },
-        now(1),
-    );
-    let sum = ten_connects(CgroupId(7));
-    let bare = SumEvent {
-        cgroup: ROOT,
-        process: Some(ProcKey {
-            tgid: 3,
-            start_ns: 3 * TICK,
-        }),
-        ..sum
-    };
-    registry.inventory(&inventory([found(3, "a", "/")]), now(1));
-    registry.apply([Event::SumSpilled(sum), Event::SumSpilled(bare)], now(1));
-    assert_eq!(
-        shown(&mut registry),
-        [
-            row("/standalone/a", 1, 10, 0),
-            row("/system.slice/app.service", 0, 10, 0)
-        ]
     );
 }
