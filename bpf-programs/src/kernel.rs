@@ -104,6 +104,15 @@ pub unsafe fn netns(sk: *const u8) -> u32 {
     }
 }
 
+/// The agent itself.
+#[unsafe(no_mangle)]
+static OWN_TGID: u32 = 0;
+
+#[inline(always)]
+pub fn is_own(tgid: u32) -> bool {
+    tgid == unsafe { addr_of!(OWN_TGID).read_volatile() }
+}
+
 /// The id of the unified hierarchy's root, where processes are that are placed in v1 hierarchies only.
 #[unsafe(no_mangle)]
 static ROOT_CGROUP: u64 = 1;
@@ -111,4 +120,36 @@ static ROOT_CGROUP: u64 = 1;
 #[inline(always)]
 pub fn in_root_cgroup(id: u64) -> bool {
     id == unsafe { addr_of!(ROOT_CGROUP).read_volatile() }
+}
+
+/// Bit of `struct sock` that says that the kernel itself made the socket.
+#[unsafe(no_mangle)]
+static KERNEL_SOCKET_BIT: u32 = 0;
+
+pub const ABSENT: u32 = u32::MAX;
+
+/// Offset of `tcp_sock.is_mptcp`, `ABSENT` where the kernel has none.
+#[unsafe(no_mangle)]
+static IS_MPTCP: u32 = ABSENT;
+
+/// Sockets of the kernel's own clients and servers (NFS, iSCSI) are nobody's. Those that carry MPTCP for a user are his.
+#[inline(always)]
+pub unsafe fn is_kernels(sk: *const u8) -> bool {
+    unsafe {
+        let bit = addr_of!(KERNEL_SOCKET_BIT).read_volatile();
+        sk.add((bit / 8) as usize).read_volatile() & (1 << (bit % 8)) != 0 && !is_mptcp(sk)
+    }
+}
+
+/// Whether a connection of MPTCP goes over it. Its user sends and receives on another socket.
+#[inline(always)]
+pub unsafe fn is_mptcp(sk: *const u8) -> bool {
+    unsafe {
+        let field = addr_of!(IS_MPTCP).read_volatile();
+        if field == ABSENT {
+            return false;
+        }
+        let tcp = h::bpf_skc_to_tcp_sock(sk as *mut c_void) as *const u8;
+        !tcp.is_null() && tcp.add(field as usize).read_volatile() & 1 != 0
+    }
 }

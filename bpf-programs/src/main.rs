@@ -5,13 +5,16 @@
 #![no_std]
 #![no_main]
 
+mod accept;
 mod cgroup;
 mod connect;
+mod inventory;
 mod kernel;
 mod maps;
 mod news;
 mod process;
 mod socket;
+mod spill;
 mod tcp;
 mod totals;
 

@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use core::{ffi::c_void, ptr::null};
-use tarsier_common::{Header, Owner, Row, SocketRecord, SpillKey, Sum, SumKey, kind};
+use tarsier_common::{Header, ListenerKey, Owner, Row, SocketRecord, SpillKey, Sum, SumKey, kind};
 
 /// What a socket carries with it, in its own storage: nothing evicts it, the kernel frees it with the socket.
 #[repr(C)]
@@ -24,6 +24,17 @@ pub struct PerSocket {
     pub stage: u8,
     pub flags: u8,
     pub padding: u16,
+    /// Bytes that it had moved when an inventory found it.
+    pub sent_before: u64,
+    pub received_before: u64,
+}
+
+impl PerSocket {
+    #[inline(always)]
+    pub fn new() -> Self {
+        // Integers and byte arrays.
+        unsafe { core::mem::zeroed() }
+    }
 }
 
 pub mod word {
@@ -31,16 +42,18 @@ pub mod word {
     pub const KNOWN: u64 = 1;
     /// Its last totals have been handed over; no pass may show it again.
     pub const CLOSED: u64 = 2;
+    /// The owner is known.
+    pub const SETTLED: u64 = 4;
 }
 
 /// Written out because `btf_maps::SkStorage` takes its sockets from a `SockAddrContext` only. Type 24 is sk_storage;
-/// BPF_F_NO_PREALLOC (1) is obligatory.
+/// BPF_F_NO_PREALLOC (1) is obligatory, BPF_F_CLONE (0x200) gives an accepted socket a copy of what its listener has.
 #[repr(C)]
 pub struct SkStorage {
     r#type: *const [i32; 24],
     key: *const i32,
     value: *const PerSocket,
-    map_flags: *const [i32; 1],
+    map_flags: *const [i32; 0x201],
     max_entries: *const [i32; 0],
 }
 // Only its address and its type information are ever used.
@@ -81,3 +94,7 @@ pub static SPILLED_SUMS: HashMap<SumKey, Sum, 65536, NO_PREALLOC> = HashMap::new
 /// Which entries of `SPILLED_SUMS` are added to.
 #[btf_map]
 pub static EPOCH: Array<u32, 1> = Array::new();
+
+/// What an inventory has found to listen, and whose it is.
+#[btf_map]
+pub static LISTENERS: HashMap<ListenerKey, Owner, 16384, NO_PREALLOC> = HashMap::new();

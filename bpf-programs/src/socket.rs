@@ -1,37 +1,38 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! A socket's storage, its totals, and how news of it travels.
 use crate::{
-    kernel::load,
-    maps::{EPOCH, PerSocket, SOCKETS, SPILLED_SOCKETS, SPILLED_SUMS, address, word},
+    kernel::{is_own, load},
+    maps::{PerSocket, SOCKETS, address, word},
     news::{count, header, send},
+    spill::{spill_socket, spill_sum},
 };
 use aya_ebpf::helpers::generated as h;
 use core::{
     ffi::c_void,
-    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd},
+    intrinsics::{AtomicOrdering, atomic_cxchg},
     ptr::{addr_of_mut, null_mut},
 };
-use tarsier_common::{AF_INET, Field, Header, SocketRecord, SpillKey, Sum, SumKey, column, kind, socket_flag, stage};
+use tarsier_common::{AF_INET, Field, Header, SocketRecord, close_reason, column, kind, socket_flag, stage};
 
 pub const CREATE: u64 = 1;
-const NOEXIST: u64 = 1;
 
 #[inline(always)]
 pub unsafe fn storage(sk: *const u8, flags: u64) -> *mut PerSocket {
     unsafe { h::bpf_sk_storage_get(address(&SOCKETS), sk as *mut c_void, null_mut(), flags) as *mut PerSocket }
 }
 
-/// Sets bits of the socket's word unless it is closed. `false`: closed, or somebody else was faster.
+/// Sets bits of the socket's word unless it is closed, and says what it was. `None`: closed, or somebody else was faster.
 #[inline(always)]
-pub unsafe fn mark(socket: *mut PerSocket, bits: u64) -> bool {
+pub unsafe fn mark(socket: *mut PerSocket, bits: u64) -> Option<u64> {
     unsafe {
         let at = addr_of_mut!((*socket).word);
         let old = at.read_volatile();
         if old & word::CLOSED != 0 {
-            return false;
+            return None;
         }
-        old & bits == bits
-            || atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(at, old, old | bits).1
+        let set = old & bits == bits
+            || atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(at, old, old | bits).1;
+        if set { Some(old) } else { None }
     }
 }
 
@@ -56,13 +57,17 @@ pub unsafe fn describe(socket: *const PerSocket, header: Header) -> SocketRecord
             stage: (*socket).stage,
             flags: (*socket).flags,
             errno: 0,
-            padding: 0,
+            retransmits: 0,
+            rtt_us: 0,
+            reason: 0,
+            padding: [0; 3],
         }
     }
 }
 
+/// The addresses that the storage does not keep: the local one, and of an accepted socket the remote one.
 #[inline(always)]
-pub unsafe fn set_local(sk: *const u8, record: &mut SocketRecord) {
+pub unsafe fn set_addresses(sk: *const u8, record: &mut SocketRecord) {
     unsafe {
         if record.family == AF_INET {
             record.local[..4].copy_from_slice(&load::<[u8; 4]>(sk, Field::SK_LOCAL4));
@@ -70,6 +75,21 @@ pub unsafe fn set_local(sk: *const u8, record: &mut SocketRecord) {
             record.local = address6(sk, Field::SK_LOCAL6);
         }
         record.local_port = load(sk, Field::SK_PORT);
+        if record.flags & socket_flag::ACCEPTED != 0 {
+            set_remote(sk, record.family, &mut record.remote, &mut record.remote_port);
+        }
+    }
+}
+
+#[inline(always)]
+pub unsafe fn set_remote(sk: *const u8, family: u16, remote: &mut [u8; 16], port: &mut u16) {
+    unsafe {
+        *port = u16::from_be(load(sk, Field::SK_REMOTE_PORT));
+        if family == AF_INET {
+            (remote)[..4].copy_from_slice(&load::<[u8; 4]>(sk, Field::SK_REMOTE4));
+        } else {
+            *remote = address6(sk, Field::SK_REMOTE6);
+        }
     }
 }
 
@@ -91,21 +111,67 @@ pub unsafe fn address6(sk: *const u8, field: Field) -> [u8; 16] {
 /// The socket flag that the peer's FIN sets, and it alone.
 const SOCK_DONE: u64 = 1 << 1;
 
-/// Payload bytes so far. From `tcp_sock`, so that sendfile, splice and io_uring count like everything else.
+/// Payload bytes in both directions, from `tcp_sock`, so that sendfile, splice and io_uring count like everything else.
 #[inline(always)]
-pub unsafe fn set_bytes(sk: *const u8, record: &mut SocketRecord) {
+pub unsafe fn bytes(sk: *const u8, tcp: *const u8) -> (u64, u64) {
+    unsafe {
+        let sent: u64 = load(tcp, Field::TCP_SENT);
+        let again: u64 = load(tcp, Field::TCP_RETRANS);
+        let received: u64 = load(tcp, Field::TCP_RECEIVED);
+        // The FIN takes a sequence number, which the kernel counts as a byte.
+        let fin = (load::<u64>(sk, Field::SK_FLAGS) & SOCK_DONE != 0 && received > 0) as u64;
+        (sent.saturating_sub(again), received - fin)
+    }
+}
+
+/// What the connection has done so far.
+#[inline(always)]
+pub unsafe fn set_totals(sk: *const u8, socket: *const PerSocket, record: &mut SocketRecord) {
     unsafe {
         let tcp = h::bpf_skc_to_tcp_sock(sk as *mut c_void) as *const u8;
         if tcp.is_null() {
             return;
         }
-        let sent: u64 = load(tcp, Field::TCP_SENT);
-        let again: u64 = load(tcp, Field::TCP_RETRANS);
-        record.sent_bytes = sent.saturating_sub(again);
-        let received: u64 = load(tcp, Field::TCP_RECEIVED);
-        // The FIN takes a sequence number, which the kernel counts as a byte.
-        let fin = (load::<u64>(sk, Field::SK_FLAGS) & SOCK_DONE != 0 && received > 0) as u64;
-        record.received_bytes = received - fin;
+        let (sent, received) = bytes(sk, tcp);
+        record.sent_bytes = sent.saturating_sub((*socket).sent_before);
+        record.received_bytes = received.saturating_sub((*socket).received_before);
+        record.retransmits = load(tcp, Field::TCP_RETRANSMITS);
+        // The kernel keeps eight times the value.
+        record.rtt_us = load::<u32>(tcp, Field::TCP_RTT) >> 3;
+    }
+}
+
+const EPIPE: i32 = 32;
+const ENETUNREACH: i32 = 101;
+const ECONNABORTED: i32 = 103;
+const ECONNRESET: i32 = 104;
+const ETIMEDOUT: i32 = 110;
+const EHOSTUNREACH: i32 = 113;
+
+const CLOSE: i32 = 7;
+const CLOSE_WAIT: i32 = 8;
+const LAST_ACK: i32 = 9;
+
+/// `old`: the state that the connection leaves; CLOSE where the kernel skipped the program at the change.
+#[inline(always)]
+pub unsafe fn reason(sk: *const u8, old: i32) -> u8 {
+    unsafe {
+        match load::<i32>(sk, Field::SK_ERROR) {
+            // The second where the other side had already sent its FIN.
+            ECONNRESET | EPIPE | ECONNABORTED => return close_reason::RESET,
+            ETIMEDOUT | EHOSTUNREACH | ENETUNREACH => return close_reason::TIMEOUT,
+            _ => {}
+        }
+        let by_peer = match old {
+            CLOSE_WAIT | LAST_ACK => true,
+            CLOSE => load::<u64>(sk, Field::SK_FLAGS) & SOCK_DONE != 0,
+            _ => false,
+        };
+        if by_peer {
+            close_reason::PEER
+        } else {
+            close_reason::LOCAL
+        }
     }
 }
 
@@ -137,11 +203,22 @@ pub unsafe fn end(socket: *mut PerSocket, record: &SocketRecord) {
         }
         count(kind, column::OBSERVED);
         let known = before & word::KNOWN != 0;
-        if send(kind, record) {
+        // Nobody waits for the end of an accepted connection that nobody has heard of.
+        let told = kind != kind::ACCEPTED_CLOSE || known;
+        if told && send(kind, record) {
             return;
         }
+        if is_own(record.owner.tgid) && !known {
+            // In a sum nobody could tell it apart.
+            return count(kind, column::IGNORED);
+        }
         let spilled = if known { spill_socket(record) } else { spill_sum(record) };
-        count(kind, if spilled { column::DEFERRED } else { column::LOST });
+        let outcome = match spilled {
+            true if told => column::DEFERRED,
+            true => column::SUMMED,
+            false => column::LOST,
+        };
+        count(kind, outcome);
     }
 }
 
@@ -152,70 +229,6 @@ unsafe fn close(socket: *mut PerSocket) -> u64 {
         let at = addr_of_mut!((*socket).word);
         core::intrinsics::atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(at, word::CLOSED)
     }
-}
-
-#[inline(always)]
-fn spill_socket(record: &SocketRecord) -> bool {
-    let key = SpillKey {
-        cookie: record.cookie,
-        generation: record.generation,
-        padding: 0,
-    };
-    SPILLED_SOCKETS.insert(key, record, 0).is_ok()
-}
-
-#[inline(always)]
-unsafe fn spill_sum(record: &SocketRecord) -> bool {
-    if record.header.kind == kind::LISTEN_CLOSE {
-        // Nobody has heard of this listen, so nobody needs to hear of its end.
-        return true;
-    }
-    let key = SumKey {
-        cgroup_id: record.owner.cgroup_id,
-        start_ns: record.owner.start_ns,
-        tgid: record.owner.tgid,
-        netns: record.netns,
-        remote: record.remote,
-        remote_port: record.remote_port,
-        family: record.family,
-        epoch: EPOCH.get(0).copied().unwrap_or(0),
-    };
-    let key = if crate::kernel::in_root_cgroup(record.owner.cgroup_id) {
-        key
-    } else {
-        SumKey {
-            start_ns: 0,
-            tgid: 0,
-            ..key
-        }
-    };
-    if SPILLED_SUMS.get_ptr_mut(key).is_none() {
-        let sum = Sum {
-            comm: record.owner.comm,
-            ..Sum::default()
-        };
-        // Somebody else may have put it there meanwhile: the look-up below tells.
-        let _ = SPILLED_SUMS.insert(key, sum, NOEXIST);
-    }
-    let Some(sum) = SPILLED_SUMS.get_ptr_mut(key) else {
-        return false;
-    };
-    unsafe {
-        if record.header.kind == kind::CONNECT_FAILED {
-            add(addr_of_mut!((*sum).failures), 1);
-            return true;
-        }
-        add(addr_of_mut!((*sum).connects), 1);
-        add(addr_of_mut!((*sum).connect_ns), record.connect_ns);
-        add(addr_of_mut!((*sum).sent_bytes), record.sent_bytes);
-        add(addr_of_mut!((*sum).received_bytes), record.received_bytes);
-    }
-    true
-}
-
-#[inline(always)]
-unsafe fn add(cell: *mut u64, value: u64) {
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(cell, value) };
 }
 
 /// A connect that never sent a SYN: the routing table, a filter or a policy refused it.

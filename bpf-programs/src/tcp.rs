@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The life of outgoing TCP connections and of listens. Needs tp_btf (5.5) and socket storage in tracing (5.11).
+//! The life of TCP connections and of listens. Needs tp_btf (5.5) and socket storage in tracing (5.11).
 //!
 //! One hook sees it all: every state change passes `inet_sock_set_state`, and the change to CLOSE comes before the
 //! kernel forgets addresses and counters (`tcp_disconnect`, `tcp_done`), under the socket's lock.
 use crate::{
-    kernel::{current_owner, load, netns},
-    maps::PerSocket,
+    accept::{self, accepted, is_copy},
+    kernel::{current_owner, is_kernels, load, netns},
+    maps::{PerSocket, word},
     news::{count, header},
-    socket::{self, CREATE, address6, announce, describe, end, never_sent, set_bytes, set_local, storage},
+    socket::{
+        self, CREATE, announce, describe, end, never_sent, reason, set_addresses, set_remote, set_totals, storage,
+    },
 };
 use aya_ebpf::{helpers::generated as h, macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
 use tarsier_common::{AF_INET, AF_INET6, Field, SocketRecord, column, kind, socket_flag, stage};
 
-const ESTABLISHED: i32 = 1;
-const SYN_SENT: i32 = 2;
-const SYN_RECV: i32 = 3;
-const CLOSE: i32 = 7;
-const LISTEN: i32 = 10;
+pub const ESTABLISHED: i32 = 1;
+pub const SYN_SENT: i32 = 2;
+pub const SYN_RECV: i32 = 3;
+pub const CLOSE: i32 = 7;
+pub const LISTEN: i32 = 10;
 
 pub const IPPROTO_TCP: u16 = 6;
 
@@ -36,7 +39,8 @@ pub fn tcp_state(ctx: BtfTracePointContext) -> i32 {
         match new {
             SYN_SENT => begin(sk),
             LISTEN => listen(sk),
-            ESTABLISHED => established(sk),
+            ESTABLISHED if old == SYN_SENT => established(sk),
+            ESTABLISHED => accepted(sk),
             _ => closed(sk, old),
         }
     }
@@ -53,6 +57,9 @@ pub fn tcp_destroy(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 unsafe fn begin(sk: *const u8) {
     unsafe {
+        if is_kernels(sk) {
+            return;
+        }
         let socket = storage(sk, CREATE);
         if socket.is_null() {
             // No memory: the connection cannot be followed.
@@ -62,19 +69,14 @@ unsafe fn begin(sk: *const u8) {
         }
         if (*socket).stage == stage::CONNECTING || (*socket).stage == stage::ESTABLISHED {
             // The kernel skipped the program at CLOSE; the bytes of that life are gone.
-            ended(sk, socket, kind::CLOSE);
+            ended(sk, socket, CLOSE);
         }
         if (*socket).stage != stage::ATTEMPT {
             restart(socket);
             current_owner(&mut (*socket).owner);
         }
         identify(sk, socket);
-        (*socket).remote_port = u16::from_be(load(sk, Field::SK_REMOTE_PORT));
-        if (*socket).family == AF_INET {
-            (&mut (*socket).remote)[..4].copy_from_slice(&load::<[u8; 4]>(sk, Field::SK_REMOTE4));
-        } else {
-            (*socket).remote = address6(sk, Field::SK_REMOTE6);
-        }
+        set_remote(sk, (*socket).family, &mut (*socket).remote, &mut (*socket).remote_port);
         (*socket).begun_ns = h::bpf_ktime_get_ns();
         (*socket).stage = stage::CONNECTING;
     }
@@ -84,16 +86,18 @@ unsafe fn begin(sk: *const u8) {
 #[inline(always)]
 pub unsafe fn restart(socket: *mut PerSocket) {
     unsafe {
-        (*socket).word = 0;
+        (*socket).word = word::SETTLED;
         (*socket).generation += 1;
         (*socket).connect_ns = 0;
         (*socket).flags = 0;
         (*socket).remote = [0; 16];
+        (*socket).sent_before = 0;
+        (*socket).received_before = 0;
     }
 }
 
 #[inline(always)]
-unsafe fn identify(sk: *const u8, socket: *mut PerSocket) {
+pub unsafe fn identify(sk: *const u8, socket: *mut PerSocket) {
     unsafe {
         (*socket).cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
         (*socket).netns = netns(sk);
@@ -113,7 +117,7 @@ unsafe fn established(sk: *const u8) {
         (*socket).connect_ns = header.time_ns - (*socket).begun_ns;
         (*socket).stage = stage::ESTABLISHED;
         let mut record = describe(socket, header);
-        set_local(sk, &mut record);
+        set_addresses(sk, &mut record);
         announce(socket, &record);
     }
 }
@@ -122,7 +126,7 @@ unsafe fn established(sk: *const u8) {
 unsafe fn listen(sk: *const u8) {
     unsafe {
         let family: u16 = load(sk, Field::SK_FAMILY);
-        if family != AF_INET && family != AF_INET6 {
+        if (family != AF_INET && family != AF_INET6) || is_kernels(sk) {
             return;
         }
         count(kind::LISTEN, column::OBSERVED);
@@ -137,7 +141,7 @@ unsafe fn listen(sk: *const u8) {
         (*socket).remote_port = 0;
         (*socket).stage = stage::LISTENING;
         let mut record = describe(socket, header::<SocketRecord>(kind::LISTEN, 0));
-        set_local(sk, &mut record);
+        set_addresses(sk, &mut record);
         announce(socket, &record);
     }
 }
@@ -159,10 +163,16 @@ unsafe fn closed(sk: *const u8, old: i32) {
             stage::CONNECTING => {
                 // The kernel skipped the program at ESTABLISHED.
                 (*socket).flags |= socket_flag::NO_DURATION;
-                ended(sk, socket, kind::CLOSE);
+                ended(sk, socket, old);
             }
-            stage::ESTABLISHED => ended(sk, socket, kind::CLOSE),
-            stage::LISTENING => ended(sk, socket, kind::LISTEN_CLOSE),
+            stage::ESTABLISHED => ended(sk, socket, old),
+            stage::LISTENING if old == LISTEN || !is_copy(sk, socket) => unlisten(sk, socket),
+            // A copy of its listener's, as made at birth. Before it was established it was nobody's connection.
+            stage::LISTENING if old == SYN_RECV => (*socket).stage = stage::ENDED,
+            stage::LISTENING => {
+                accept::begin(socket);
+                ended(sk, socket, old);
+            }
             _ => {}
         }
     }
@@ -174,19 +184,37 @@ unsafe fn failed(sk: *const u8, socket: *mut PerSocket) {
         let mut record = describe(socket, header::<SocketRecord>(kind::CONNECT_FAILED, 0));
         // Zero where the caller gave up: it closed or reset the socket before an answer came.
         record.errno = load(sk, Field::SK_ERROR);
-        set_local(sk, &mut record);
+        set_addresses(sk, &mut record);
+        set_totals(sk, socket, &mut record);
         end(socket, &record);
     }
 }
 
 #[inline(always)]
-unsafe fn ended(sk: *const u8, socket: *mut PerSocket, kind: u16) {
+unsafe fn unlisten(sk: *const u8, socket: *mut PerSocket) {
     unsafe {
+        let mut record = describe(socket, header::<SocketRecord>(kind::LISTEN_CLOSE, 0));
+        set_addresses(sk, &mut record);
+        end(socket, &record);
+    }
+}
+
+/// The last totals of a connection, whoever began it.
+#[inline(always)]
+pub unsafe fn ended(sk: *const u8, socket: *mut PerSocket, old: i32) {
+    unsafe {
+        let kind = if (*socket).flags & socket_flag::ACCEPTED != 0 {
+            if (*socket).cookie == 0 {
+                (*socket).cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
+            }
+            kind::ACCEPTED_CLOSE
+        } else {
+            kind::CLOSE
+        };
         let mut record = describe(socket, header::<SocketRecord>(kind, 0));
-        set_local(sk, &mut record);
-        if kind == kind::CLOSE {
-            set_bytes(sk, &mut record);
-        }
+        set_addresses(sk, &mut record);
+        set_totals(sk, socket, &mut record);
+        record.reason = reason(sk, old);
         socket::end(socket, &record);
     }
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The totals pass: one row per socket that is open. Needs iter/bpf_sk_storage_map (5.9).
 use crate::{
+    accept::{begin, is_copy},
     kernel::{load, netns},
     maps::{PerSocket, word},
     news::header,
-    socket::{describe, mark, never_sent, set_bytes, set_local},
+    socket::{describe, mark, never_sent, set_addresses, set_totals},
+    tcp,
 };
 use aya_ebpf::helpers::generated as h;
 use core::{ffi::c_void, ptr::addr_of_mut};
@@ -24,6 +26,7 @@ const ATTEMPT_NS: u64 = 1_000_000_000;
 const SYN_SENT: u8 = 2;
 const SYN_RECV: u8 = 3;
 const CLOSE: u8 = 7;
+const LISTEN: u8 = 10;
 
 // aya-ebpf has no macro for iterators.
 #[unsafe(no_mangle)]
@@ -51,18 +54,39 @@ pub unsafe extern "C" fn totals(ctx: *const Context) -> i32 {
                 (*socket).flags |= socket_flag::NO_DURATION;
                 (*socket).stage = stage::ESTABLISHED;
             }
-            stage::ESTABLISHED | stage::LISTENING => {}
+            stage::ESTABLISHED => {
+                if load::<u8>(sk, Field::SK_STATE) == CLOSE {
+                    // The kernel skipped the program at CLOSE.
+                    tcp::ended(sk, socket, tcp::CLOSE);
+                    return 0;
+                }
+            }
+            stage::LISTENING => {
+                if load::<u8>(sk, Field::SK_STATE) != LISTEN && is_copy(sk, socket) {
+                    // Not established yet, or the kernel skipped the program at ESTABLISHED.
+                    if load::<u8>(sk, Field::SK_STATE) == SYN_RECV {
+                        return 0;
+                    }
+                    begin(socket);
+                }
+            }
             _ => return 0,
+        }
+        if (*socket).cookie == 0 {
+            (*socket).cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
         }
         // From here on a close that finds the ring full keeps this socket's totals apart.
         // Once more where somebody else changed another bit meanwhile: a row that is missing reads like a closed socket.
-        if !mark(socket, word::KNOWN) && !mark(socket, word::KNOWN) {
+        let Some(before) = mark(socket, word::KNOWN).or_else(|| mark(socket, word::KNOWN)) else {
             return 0;
-        }
+        };
         let mut record = describe(socket, header::<SocketRecord>(kind::COUNT, 0));
-        set_local(sk, &mut record);
+        if before & word::SETTLED != 0 {
+            record.flags |= socket_flag::SETTLED;
+        }
+        set_addresses(sk, &mut record);
         if record.stage == stage::ESTABLISHED {
-            set_bytes(sk, &mut record);
+            set_totals(sk, socket, &mut record);
         }
         h::bpf_seq_write(
             *(*ctx).meta as *mut _,

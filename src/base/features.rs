@@ -33,12 +33,18 @@ pub mod feature {
     pub const TCP_STATE: &str = "tcp_state";
     pub const CONNECT_ATTEMPTS: &str = "connect_attempts";
     pub const TOTALS: &str = "totals";
+    /// Sockets that are older than the agent.
+    pub const INVENTORY: &str = "inventory";
+    /// Those of them that nobody has accepted yet.
+    pub const INVENTORY_WAITING: &str = "inventory_waiting";
+    /// Who uses an accepted connection.
+    pub const SOCKET_IO: &str = "socket_io";
     pub const NEWS_RING: &str = "news_ring";
     pub const HOST_NETNS: &str = "host_netns";
     pub const HOST_FILES: &str = "host_files";
     pub const PROC: &str = "proc";
     pub const CGROUPFS: &str = "cgroupfs";
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 17] = [
         BTF,
         PROCESS_START,
         PROCESS_EXEC,
@@ -48,6 +54,9 @@ pub mod feature {
         TCP_STATE,
         CONNECT_ATTEMPTS,
         TOTALS,
+        INVENTORY,
+        INVENTORY_WAITING,
+        SOCKET_IO,
         NEWS_RING,
         HOST_NETNS,
         HOST_FILES,

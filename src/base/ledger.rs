@@ -25,6 +25,7 @@ pub enum Reason {
     LinkLocal,
     PublicNetwork,
     Deferred,
+    Summed,
     RingFull,
     Malformed,
     ActorDied,
@@ -32,7 +33,7 @@ pub enum Reason {
     PendingFull,
 }
 
-pub const REASONS: [(Reason, &str, Class); 16] = [
+pub const REASONS: [(Reason, &str, Class); 17] = [
     (Reason::Thread, "thread", Class::Policy),
     (Reason::KernelThread, "kernel_thread", Class::Policy),
     (Reason::OtherHierarchy, "other_hierarchy", Class::Policy),
@@ -44,6 +45,7 @@ pub const REASONS: [(Reason, &str, Class); 16] = [
     (Reason::LinkLocal, "link_local", Class::Policy),
     (Reason::PublicNetwork, "public_network", Class::Policy),
     (Reason::Deferred, "deferred", Class::Policy),
+    (Reason::Summed, "summed", Class::Policy),
     (Reason::RingFull, "ring_full", Class::Loss),
     (Reason::Malformed, "malformed", Class::Loss),
     (Reason::ActorDied, "actor_died", Class::Loss),
@@ -178,7 +180,7 @@ impl Ledger {
         Some(Losses {
             refused: rows.iter().map(|row| row[column::DEFERRED] + row[column::LOST]).sum(),
             processes: lost(&[kind::FORK, kind::EXEC, kind::EXIT, kind::CGROUP_MOVE]),
-            ends: lost(&[kind::CLOSE, kind::LISTEN_CLOSE]),
+            ends: lost(&[kind::CLOSE, kind::LISTEN_CLOSE, kind::ACCEPTED_CLOSE]),
         })
     }
 
@@ -229,11 +231,13 @@ fn account(books: &Books, index: usize, row: &Row) -> KindAccount {
     let in_ring = row[column::SENT] as i64 - books.read.get(kind) as i64;
     let ignored = match kind {
         kind::FORK | kind::EXIT => Reason::Thread,
+        kind::CONNECT_FAILED | kind::CLOSE | kind::ACCEPTED_CLOSE => Reason::Own,
         _ => Reason::OtherHierarchy,
     };
     let kernel = [
         (ignored, row[column::IGNORED]),
         (Reason::Deferred, row[column::DEFERRED]),
+        (Reason::Summed, row[column::SUMMED]),
         (Reason::RingFull, row[column::LOST]),
     ];
     let count_of = |reason: Reason| {
@@ -377,7 +381,7 @@ mod tests {
     #[test]
     fn balances_at_every_step() {
         let ledger = Arc::new(Ledger::default());
-        ledger.set_kernel(Arc::new(Fixed([10, 7, 0, 2, 1])));
+        ledger.set_kernel(Arc::new(Fixed([10, 7, 0, 2, 1, 0])));
         assert_eq!((connects(&ledger).in_flight, connects(&ledger).imbalance), (7, 0));
 
         let mut batch = ledger.take(counts(5));

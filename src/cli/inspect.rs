@@ -8,7 +8,7 @@ use crate::{
     base::clock::Clock,
     http::api::{Container, Destination, Listen},
 };
-use std::io::Write;
+use std::{collections::BTreeMap, io::Write};
 
 pub fn run(args: &InspectArgs, clock: &dyn Clock, out: &mut impl Write) -> Result<(), CliError> {
     // Every id starts with a slash; leaving it out is a slip that has only one meaning.
@@ -55,7 +55,6 @@ fn destinations(destinations: &[Destination]) -> String {
             } else {
                 seconds(d.connect_seconds / d.successful_connects as f64)
             };
-            let failures: Vec<_> = d.failures.iter().map(|(why, count)| format!("{why} {count}")).collect();
             [
                 printable(&d.destination),
                 printable(&d.actual_destination),
@@ -64,8 +63,10 @@ fn destinations(destinations: &[Destination]) -> String {
                 mean_connect,
                 bytes(d.sent_bytes),
                 bytes(d.received_bytes),
+                d.retransmits.to_string(),
+                counts(&d.closes),
                 d.failed_connects.to_string(),
-                printable(&failures.join(", ")),
+                counts(&d.failures),
             ]
         })
         .collect();
@@ -77,10 +78,19 @@ fn destinations(destinations: &[Destination]) -> String {
         ("MEAN CONNECT", Right),
         ("SENT", Right),
         ("RECEIVED", Right),
+        ("RESENT", Right),
+        ("CLOSED BY", Left),
         ("FAILED", Right),
         ("FAILURES", Left),
     ];
     table(columns, &rows)
+}
+
+/// Those that are not zero.
+fn counts(by_word: &BTreeMap<String, u64>) -> String {
+    let some = by_word.iter().filter(|(_, count)| **count > 0);
+    let words: Vec<_> = some.map(|(word, count)| format!("{word} {count}")).collect();
+    printable(&words.join(", "))
 }
 
 fn listens(listens: &[Listen]) -> String {
@@ -96,10 +106,27 @@ fn listens(listens: &[Listen]) -> String {
                 printable(&listen.address),
                 yes_no(listen.open),
                 listen.sockets.to_string(),
+                listen.accepted.to_string(),
+                listen.active.to_string(),
+                bytes(listen.sent_bytes),
+                bytes(listen.received_bytes),
+                listen.retransmits.to_string(),
+                counts(&listen.closes),
             ]
         })
         .collect();
-    table([("LISTEN", Left), ("OPEN", Left), ("SOCKETS", Right)], &rows)
+    let columns = [
+        ("LISTEN", Left),
+        ("OPEN", Left),
+        ("SOCKETS", Right),
+        ("ACCEPTED", Right),
+        ("ACTIVE", Right),
+        ("SENT", Right),
+        ("RECEIVED", Right),
+        ("RESENT", Right),
+        ("CLOSED BY", Left),
+    ];
+    table(columns, &rows)
 }
 
 #[cfg(test)]
@@ -114,10 +141,15 @@ mod tests {
         "since_unix":88480.0,"processes":4,"destinations":[
         {"destination":"10.0.0.9:6379","actual_destination":"10.0.0.9:6379","successful_connects":10,
          "failed_connects":0,"active":2,"connect_seconds":0.0025,"sent_bytes":2048,"received_bytes":5242880,
-         "failures":{}},
+         "retransmits":3,"failures":{},"closes":{"local":7,"peer":1,"reset":0,"timeout":0}},
         {"destination":"10.0.0.5:5432","actual_destination":"","successful_connects":0,"failed_connects":13,"active":0,
-         "connect_seconds":0.0,"sent_bytes":0,"received_bytes":0,"failures":{"timeout":1,"refused":12}}],
-        "listens":[{"address":"[::]:443","open":true,"sockets":2},{"address":"127.0.0.1:80","open":false,"sockets":0}]}"#;
+         "connect_seconds":0.0,"sent_bytes":0,"received_bytes":0,"retransmits":0,
+         "failures":{"timeout":1,"refused":12},"closes":{}}],
+        "listens":[
+        {"address":"[::]:443","open":true,"sockets":2,"accepted":9,"active":4,"sent_bytes":1024,"received_bytes":10,
+         "retransmits":1,"closes":{"local":0,"peer":5}},
+        {"address":"127.0.0.1:80","open":false,"sockets":0,"accepted":0,"active":0,"sent_bytes":0,"received_bytes":0,
+         "retransmits":0,"closes":{}}]}"#;
 
     fn ran(agent: &Agent, id: &str, json: bool) -> Result<String, CliError> {
         let args = InspectArgs {
@@ -142,13 +174,13 @@ mod tests {
         in /metrics  yes
         processes    4
 
-        DESTINATION    ACTUAL         CONNECTS  ACTIVE  MEAN CONNECT     SENT  RECEIVED  FAILED  FAILURES
-        10.0.0.5:5432                        0       0                    0 B       0 B      13  refused 12, timeout 1
-        10.0.0.9:6379  10.0.0.9:6379        10       2         250µs  2.0 KiB   5.0 MiB       0
+        DESTINATION    ACTUAL         CONNECTS  ACTIVE  MEAN CONNECT     SENT  RECEIVED  RESENT  CLOSED BY        FAILED  FAILURES
+        10.0.0.5:5432                        0       0                    0 B       0 B       0                       13  refused 12, timeout 1
+        10.0.0.9:6379  10.0.0.9:6379        10       2         250µs  2.0 KiB   5.0 MiB       3  local 7, peer 1       0
 
-        LISTEN        OPEN  SOCKETS
-        127.0.0.1:80  no          0
-        [::]:443      yes         2
+        LISTEN        OPEN  SOCKETS  ACCEPTED  ACTIVE     SENT  RECEIVED  RESENT  CLOSED BY
+        127.0.0.1:80  no          0         0       0      0 B       0 B       0
+        [::]:443      yes         2         9       4  1.0 KiB      10 B       1  peer 5
         ");
         assert_eq!(
             agent.asked(),

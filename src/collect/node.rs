@@ -54,7 +54,10 @@ impl Probe {
             ring_bytes: u32::try_from(config.kernel.news_ring_size()).unwrap_or(1 << 31),
             cgroup2: self.tree.as_ref().map(|tree| tree.root().to_owned()),
             root_cgroup: self.node.root_cgroup.0,
+            own_tgid: self.node.own_tgid,
+            proc: config.host.proc.clone(),
             off: config.kernel.features_off.clone(),
+            socket_hook: config.kernel.socket_hook,
             btf: PathBuf::from(Btf::KERNEL),
         }
     }

@@ -13,8 +13,8 @@ mod size;
 mod validate;
 
 pub use sections::{
-    Admin, Agent, Containers, Gc, Host, Http, Identity, Kernel, Log, LogLevel, Network, Registry, Standalone,
-    Supervisor,
+    Admin, Agent, Containers, Gc, Host, Http, Identity, Kernel, Log, LogLevel, Network, Registry, SocketHook,
+    Standalone, Supervisor,
 };
 pub use size::{ByteSize, ByteSizeError};
 pub use validate::Invalid;

@@ -179,7 +179,10 @@ pub struct Kernel {
     #[serde(with = "humantime_serde")]
     pub totals_interval: Duration,
     #[serde(with = "humantime_serde")]
+    pub inventory_interval: Duration,
+    #[serde(with = "humantime_serde")]
     pub retry_interval: Duration,
+    pub socket_hook: SocketHook,
     pub batch: usize,
     pub features_off: Vec<String>,
 }
@@ -198,11 +201,29 @@ impl Default for Kernel {
             news_ring_bytes: ByteSize(1 << 20),
             drain_interval: Duration::from_millis(50),
             totals_interval: Duration::from_secs(5),
+            inventory_interval: Duration::from_secs(60),
             retry_interval: Duration::from_secs(30),
+            socket_hook: SocketHook::default(),
             batch: 4096,
             features_off: Vec::new(),
         }
     }
+}
+
+/// Which programs tell who uses an accepted connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SocketHook {
+    /// The first that loads, in the order of this list.
+    #[default]
+    Auto,
+    /// `sock_send_length` and `sock_recv_length`.
+    Tracepoint,
+    /// The return of `tcp_sendmsg` and `tcp_recvmsg`.
+    Fexit,
+    /// `tcp_rcv_space_adjust`: receives only.
+    Receive,
+    Off,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

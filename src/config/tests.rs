@@ -161,7 +161,8 @@ fn a_wrong_file_is_refused_with_file_line_column_and_key() {
         (
             "kernel:\n  batch: 1\n  bacth: 2\n",
             "/etc/t.yaml, line 3, column 3: kernel: unknown field `bacth`, expected one of `news_ring_bytes`, \
-             `drain_interval`, `totals_interval`, `retry_interval`, `batch`, `features_off`",
+             `drain_interval`, `totals_interval`, `inventory_interval`, `retry_interval`, \
+             `socket_hook`, `batch`, `features_off`",
         ),
         (
             "kernel:\n  batch: many\n",
@@ -327,6 +328,9 @@ fn every_rule_names_its_key() {
         ("http.scrape_timeout", |c| c.http.scrape_timeout = Duration::ZERO),
         ("kernel.drain_interval", |c| c.kernel.drain_interval = Duration::ZERO),
         ("kernel.totals_interval", |c| c.kernel.totals_interval = Duration::ZERO),
+        ("kernel.inventory_interval", |c| {
+            c.kernel.inventory_interval = Duration::ZERO
+        }),
         ("kernel.retry_interval", |c| c.kernel.retry_interval = Duration::ZERO),
         ("gc.interval", |c| c.gc.interval = Duration::ZERO),
         ("supervisor.backoff_min", |c| c.supervisor.backoff_min = Duration::ZERO),

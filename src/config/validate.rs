@@ -30,6 +30,7 @@ impl Config {
             ("http.scrape_timeout", self.http.scrape_timeout),
             ("kernel.drain_interval", self.kernel.drain_interval),
             ("kernel.totals_interval", self.kernel.totals_interval),
+            ("kernel.inventory_interval", self.kernel.inventory_interval),
             ("kernel.retry_interval", self.kernel.retry_interval),
             ("gc.interval", self.gc.interval),
             ("supervisor.backoff_min", self.supervisor.backoff_min),

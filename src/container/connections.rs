@@ -1,22 +1,28 @@
-//! Open connections, and per destination what all of them have added up to.
+//! Open connections, and per destination and per listen address what all of them have added up to.
 use crate::{
-    base::{ids::SocketId, table::Table},
-    decode::{SocketEvent, SumEvent},
+    base::{
+        ids::{NetnsId, SocketId},
+        table::Table,
+    },
+    decode::{CloseReason, Closes, Role, SocketEvent, SumEvent},
 };
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, hash::Hash, net::SocketAddr};
 
 #[derive(Debug)]
 pub(super) struct Connection {
     pub socket: SocketId,
-    /// Where it is counted, for good: a destination that comes to the table later is another series.
+    /// Where it is counted, for good: an address that comes to the table later is another series.
     pub bucket: Bucket,
-    /// Its connect is in the count. Otherwise it was found by a pass, and the news of its beginning may still come.
+    /// Its beginning is in the count. Otherwise it was found by a pass, and the news of its beginning may still come.
     counted: bool,
     timed: bool,
+    /// Nobody has used it yet, so it may turn out to be another container's: until then it is active, and no more.
+    waiting: bool,
     sent_bytes: u64,
     received_bytes: u64,
-    /// Bytes it had moved when it was adopted.
-    skipped: (u64, u64),
+    retransmits: u32,
+    /// What it had done when it was adopted.
+    skipped: (u64, u64, u32),
     /// When anybody last told of it, on the kernel's clock.
     pub last_ns: u64,
 }
@@ -28,9 +34,11 @@ impl Connection {
             bucket,
             counted: true,
             timed: event.connect_ns.is_some(),
+            waiting: false,
             sent_bytes: 0,
             received_bytes: 0,
-            skipped: (0, 0),
+            retransmits: 0,
+            skipped: (0, 0, 0),
             last_ns: event.time_ns,
         }
     }
@@ -40,7 +48,15 @@ impl Connection {
             counted: false,
             sent_bytes: event.sent_bytes,
             received_bytes: event.received_bytes,
-            skipped: (event.sent_bytes, event.received_bytes),
+            retransmits: event.retransmits,
+            skipped: (event.sent_bytes, event.received_bytes, event.retransmits),
+            ..Self::counted(event, bucket)
+        }
+    }
+
+    pub(super) fn waiting(event: &SocketEvent, bucket: Bucket) -> Self {
+        Self {
+            waiting: true,
             ..Self::counted(event, bucket)
         }
     }
@@ -50,29 +66,40 @@ impl Connection {
         if !self.counted {
             self.counted = true;
             self.timed = event.connect_ns.is_some();
-            stats.connected(event.connect_ns, event.time_ns);
-            let (sent, received) = std::mem::take(&mut self.skipped);
+            stats.began(event);
+            let (sent, received, retransmits) = std::mem::take(&mut self.skipped);
             stats.sent_bytes += sent;
             stats.received_bytes += received;
+            stats.retransmits += u64::from(retransmits);
         } else if !self.timed {
             self.timed = true;
             stats.connect_ns += event.connect_ns.unwrap_or(0);
         }
     }
 
-    /// Totals are absolute: what is new is added.
-    pub(super) fn advance(&mut self, stats: &mut Stats, event: &SocketEvent) {
-        stats.sent_bytes += event.sent_bytes.saturating_sub(self.sent_bytes);
-        stats.received_bytes += event.received_bytes.saturating_sub(self.received_bytes);
-        self.sent_bytes = self.sent_bytes.max(event.sent_bytes);
-        self.received_bytes = self.received_bytes.max(event.received_bytes);
+    /// Totals are absolute: what is new is added. `last`: it is known by now whose it is, or never will be.
+    pub(super) fn advance(&mut self, stats: &mut Stats, event: &SocketEvent, last: bool) {
         self.last_ns = self.last_ns.max(event.time_ns);
         stats.last_ns = stats.last_ns.max(event.time_ns);
+        if self.waiting {
+            if !event.settled && !last {
+                return;
+            }
+            self.waiting = false;
+            stats.began(event);
+        }
+        stats.sent_bytes += event.sent_bytes.saturating_sub(self.sent_bytes);
+        stats.received_bytes += event.received_bytes.saturating_sub(self.received_bytes);
+        stats.retransmits += u64::from(event.retransmits.saturating_sub(self.retransmits));
+        self.sent_bytes = self.sent_bytes.max(event.sent_bytes);
+        self.received_bytes = self.received_bytes.max(event.received_bytes);
+        self.retransmits = self.retransmits.max(event.retransmits);
     }
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
+    /// Or accepts.
     pub connects: u64,
     pub failures: u64,
     pub failures_by_errno: BTreeMap<i32, u64>,
@@ -80,21 +107,31 @@ pub struct Stats {
     pub connect_ns: u64,
     pub sent_bytes: u64,
     pub received_bytes: u64,
+    pub retransmits: u64,
+    pub closes: Closes,
     /// Of the last attempt, on the kernel's clock.
     pub last_ns: u64,
 }
 
 impl Stats {
-    pub(super) fn connected(&mut self, connect_ns: Option<u64>, time_ns: u64) {
-        self.connects += 1;
-        self.connect_ns += connect_ns.unwrap_or(0);
-        self.last_ns = self.last_ns.max(time_ns);
+    /// Counts a connection, unless it is older than the agent.
+    pub(super) fn began(&mut self, event: &SocketEvent) {
+        self.last_ns = self.last_ns.max(event.time_ns);
+        if !event.old {
+            self.connects += 1;
+            self.connect_ns += event.connect_ns.unwrap_or(0);
+        }
     }
 
-    pub(super) fn failed(&mut self, errno: i32, time_ns: u64) {
+    pub(super) fn ended(&mut self, reason: CloseReason) {
+        self.closes[reason.index()] += 1;
+    }
+
+    pub(super) fn failed(&mut self, event: &SocketEvent) {
         self.failures += 1;
-        *self.failures_by_errno.entry(errno).or_default() += 1;
-        self.last_ns = self.last_ns.max(time_ns);
+        *self.failures_by_errno.entry(event.errno).or_default() += 1;
+        self.retransmits += u64::from(event.retransmits);
+        self.last_ns = self.last_ns.max(event.time_ns);
     }
 
     pub(super) fn add_sum(&mut self, sum: &SumEvent, now_ns: u64) {
@@ -103,10 +140,12 @@ impl Stats {
         self.connect_ns += sum.connect_ns;
         self.sent_bytes += sum.sent_bytes;
         self.received_bytes += sum.received_bytes;
+        self.retransmits += sum.retransmits;
+        add(&mut self.closes, &sum.closes);
         self.last_ns = self.last_ns.max(now_ns);
     }
 
-    fn absorb(&mut self, other: Self) {
+    pub(super) fn absorb(&mut self, other: Self) {
         self.connects += other.connects;
         self.failures += other.failures;
         for (errno, n) in other.failures_by_errno {
@@ -116,6 +155,8 @@ impl Stats {
         self.connect_ns += other.connect_ns;
         self.sent_bytes += other.sent_bytes;
         self.received_bytes += other.received_bytes;
+        self.retransmits += other.retransmits;
+        add(&mut self.closes, &other.closes);
         self.last_ns = self.last_ns.max(other.last_ns);
     }
 
@@ -125,64 +166,131 @@ impl Stats {
     }
 }
 
-/// A destination of its own, or all those beyond the limit.
-pub(super) type Bucket = Option<SocketAddr>;
+pub(super) fn add(to: &mut Closes, closes: &Closes) {
+    to.iter_mut().zip(closes).for_each(|(to, n)| *to += n);
+}
 
-/// Bounded: beyond the limit all further destinations are one, `~other`.
+/// A listen address, in the network namespace where it is one.
+pub(super) type Place = (NetnsId, SocketAddr);
+
+/// An address of its own, or all those beyond the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bucket {
+    Destination(Option<SocketAddr>),
+    Listen(Option<Place>),
+}
+
+/// What all connections of a container have added up to.
 #[derive(Debug)]
-pub(super) struct Destinations {
-    known: Table<SocketAddr, Stats>,
+pub(super) struct Traffic {
+    pub destinations: Counters<SocketAddr>,
+    pub listens: Counters<Place>,
+}
+
+impl Traffic {
+    pub(super) fn new(destinations: usize, listens: usize) -> Self {
+        Self {
+            destinations: Counters::new(destinations),
+            listens: Counters::new(listens),
+        }
+    }
+
+    /// Where something new to this address is counted.
+    pub(super) fn bucket(&mut self, event: &SocketEvent) -> Bucket {
+        match event.role {
+            Role::Client => Bucket::Destination(self.destinations.key(event.remote)),
+            Role::Server => Bucket::Listen(self.listens.key((event.netns, event.local))),
+        }
+    }
+
+    pub(super) fn of_sum(&mut self, sum: &SumEvent) -> &mut Stats {
+        match sum.role {
+            Role::Client => self.destinations.of(sum.address),
+            Role::Server => self.listens.of((sum.netns, sum.address)),
+        }
+    }
+
+    pub(super) fn at(&mut self, bucket: Bucket) -> &mut Stats {
+        match bucket {
+            Bucket::Destination(key) => self.destinations.at(key),
+            Bucket::Listen(key) => self.listens.at(key),
+        }
+    }
+
+    /// Where that is after the tables of two have become one.
+    pub(super) fn after_absorbing(&self, bucket: Bucket) -> Bucket {
+        match bucket {
+            Bucket::Destination(key) => Bucket::Destination(key.filter(|key| self.destinations.knows(key))),
+            Bucket::Listen(key) => Bucket::Listen(key.filter(|key| self.listens.knows(key))),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.destinations.is_empty() && self.listens.is_empty()
+    }
+
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.destinations.absorb(other.destinations);
+        self.listens.absorb(other.listens);
+    }
+
+    pub(super) fn forget_before(&mut self, before_ns: u64) {
+        self.destinations.forget_before(before_ns);
+        self.listens.forget_before(before_ns);
+    }
+}
+
+/// Bounded: beyond the limit all further addresses are one, `~other`.
+#[derive(Debug)]
+pub(super) struct Counters<K> {
+    known: Table<K, Stats>,
     other: Stats,
 }
 
-impl Destinations {
-    pub(super) fn new(limit: usize) -> Self {
+impl<K: Copy + Eq + Hash> Counters<K> {
+    fn new(limit: usize) -> Self {
         Self {
             known: Table::new(limit),
             other: Stats::default(),
         }
     }
 
-    pub(super) fn of(&mut self, remote: SocketAddr) -> &mut Stats {
-        let bucket = self.bucket(remote);
-        self.at(bucket)
+    pub(super) fn of(&mut self, key: K) -> &mut Stats {
+        let key = self.key(key);
+        self.at(key)
     }
 
-    /// Where something new to this destination is counted.
-    pub(super) fn bucket(&mut self, remote: SocketAddr) -> Bucket {
-        self.known.get_or_insert_with(remote, Stats::default).map(|_| remote)
+    fn key(&mut self, key: K) -> Option<K> {
+        self.known.get_or_insert_with(key, Stats::default).map(|_| key)
     }
 
-    pub(super) fn at(&mut self, bucket: Bucket) -> &mut Stats {
-        let known = bucket.and_then(|remote| self.known.get_mut(&remote));
+    fn at(&mut self, key: Option<K>) -> &mut Stats {
+        let known = key.and_then(|key| self.known.get_mut(&key));
         known.unwrap_or(&mut self.other)
     }
 
-    pub(super) fn knows(&self, remote: &SocketAddr) -> bool {
-        self.known.contains_key(remote)
+    fn knows(&self, key: &K) -> bool {
+        self.known.contains_key(key)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Option<SocketAddr>, &Stats)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Option<K>, &Stats)> {
         let other = (self.other.last_ns > 0).then_some((None, &self.other));
-        self.known
-            .iter()
-            .map(|(remote, stats)| (Some(*remote), stats))
-            .chain(other)
+        self.known.iter().map(|(key, stats)| (Some(*key), stats)).chain(other)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.known.is_empty() && self.other.last_ns == 0
     }
 
-    pub(super) fn absorb(&mut self, mut other: Self) {
-        for (remote, stats) in other.known.drain() {
-            self.of(remote).absorb(stats);
+    fn absorb(&mut self, mut other: Self) {
+        for (key, stats) in other.known.drain() {
+            self.of(key).absorb(stats);
         }
         self.other.absorb(other.other);
     }
 
-    /// A destination that comes back later starts from zero, as after a restart.
-    pub(super) fn forget_before(&mut self, before_ns: u64) {
+    /// An address that comes back later starts from zero, as after a restart.
+    fn forget_before(&mut self, before_ns: u64) {
         self.known
             .retain(|_, stats| stats.active > 0 || stats.last_ns >= before_ns);
     }

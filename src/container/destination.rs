@@ -154,11 +154,7 @@ impl Filter {
         }
         let ip = remote.ip().to_canonical();
         if is_loopback(ip) {
-            return if in_host_netns {
-                Ok(())
-            } else {
-                Err(SkipReason::LoopbackInContainer)
-            };
+            return loopback(in_host_netns);
         }
         if is_link_local(ip) {
             return Err(SkipReason::LinkLocal);
@@ -169,6 +165,15 @@ impl Filter {
         Err(SkipReason::PublicNetwork)
     }
 
+    /// May a connection that was accepted on `local` be shown?
+    pub fn decide_accepted(&self, local: SocketAddr, in_host_netns: bool) -> Result<(), SkipReason> {
+        self.decide_listen(local)?;
+        if is_loopback(local.ip().to_canonical()) {
+            return loopback(in_host_netns);
+        }
+        Ok(())
+    }
+
     /// May a listen on `local` be shown? Which of its addresses are shown is decided where the network namespaces of
     /// all processes that share it are known.
     pub fn decide_listen(&self, local: SocketAddr) -> Result<(), SkipReason> {
@@ -177,6 +182,14 @@ impl Filter {
         } else {
             Ok(())
         }
+    }
+}
+
+fn loopback(in_host_netns: bool) -> Result<(), SkipReason> {
+    if in_host_netns {
+        Ok(())
+    } else {
+        Err(SkipReason::LoopbackInContainer)
     }
 }
 

@@ -60,6 +60,14 @@ impl Listens {
         }
     }
 
+    /// It is another container's.
+    pub(super) fn released(&mut self, socket: SocketId) {
+        self.known.retain(|_, listen| {
+            let was_here = listen.sockets.remove(&socket).is_some();
+            !(was_here && listen.sockets.is_empty())
+        });
+    }
+
     /// Sockets that nobody has told of since then are gone.
     pub(super) fn sweep(&mut self, before_ns: u64) {
         for listen in self.known.values_mut() {

@@ -2,6 +2,7 @@
 pub mod actor;
 pub mod connections;
 pub mod destination;
+pub mod health;
 pub mod listens;
 pub mod samples;
 pub mod state;

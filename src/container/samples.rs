@@ -1,8 +1,15 @@
 //! What a scrape and the API are told of a container: plain values, taken in one short handler.
-use super::state::ContainerState;
-use crate::base::{
-    ids::{ContainerId, NetnsId},
-    now::Now,
+use super::{
+    connections::{Stats, add},
+    health::HealthByRole,
+    state::ContainerState,
+};
+use crate::{
+    base::{
+        ids::{ContainerId, NetnsId},
+        now::Now,
+    },
+    decode::Closes,
 };
 use std::{
     borrow::Cow,
@@ -22,14 +29,25 @@ pub struct Destination {
     pub connect_ns: u64,
     pub sent_bytes: u64,
     pub received_bytes: u64,
+    pub retransmits: u64,
+    pub closes: Closes,
     pub has_connected: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listen {
-    pub address: SocketAddr,
-    /// None of them is left: it is closed.
+    /// `None`: those beyond the limit, together.
+    pub address: Option<SocketAddr>,
+    /// Of this container. None where it was given connections, or a listening socket, that another one made.
     pub sockets: usize,
+    /// Somebody can connect, or is connected where nobody of this container listened.
+    pub open: bool,
+    pub accepted: u64,
+    pub active: i64,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    pub retransmits: u64,
+    pub closes: Closes,
 }
 
 #[derive(Clone, Debug)]
@@ -42,6 +60,7 @@ pub struct Samples {
     pub destinations: Vec<Destination>,
     /// In the order of the addresses.
     pub listens: Vec<Listen>,
+    pub health: HealthByRole,
     pub rejected: u64,
 }
 
@@ -65,6 +84,7 @@ impl Samples {
         self.since_wall_ns = self.since_wall_ns.min(other.since_wall_ns);
         self.processes += other.processes;
         self.rejected += other.rejected;
+        self.health.add(&other.health);
         for theirs in &other.destinations {
             match self
                 .destinations
@@ -76,7 +96,7 @@ impl Samples {
         }
         for theirs in &other.listens {
             match self.listens.binary_search_by_key(&theirs.address, |ours| ours.address) {
-                Ok(at) => self.listens[at].sockets += theirs.sockets,
+                Ok(at) => self.listens[at].add(theirs),
                 Err(at) => self.listens.insert(at, *theirs),
             }
         }
@@ -94,28 +114,80 @@ impl Destination {
         self.connect_ns += other.connect_ns;
         self.sent_bytes += other.sent_bytes;
         self.received_bytes += other.received_bytes;
+        self.retransmits += other.retransmits;
+        add(&mut self.closes, &other.closes);
         self.has_connected |= other.has_connected;
+    }
+}
+
+impl Listen {
+    fn add(&mut self, other: &Self) {
+        self.sockets += other.sockets;
+        self.open |= other.open;
+        self.accepted += other.accepted;
+        self.active += other.active;
+        self.sent_bytes += other.sent_bytes;
+        self.received_bytes += other.received_bytes;
+        self.retransmits += other.retransmits;
+        add(&mut self.closes, &other.closes);
+    }
+
+    fn of(address: Option<SocketAddr>, stats: &Stats) -> Self {
+        Self {
+            address,
+            sockets: 0,
+            open: stats.active > 0,
+            accepted: stats.connects,
+            active: stats.active.max(0),
+            sent_bytes: stats.sent_bytes,
+            received_bytes: stats.received_bytes,
+            retransmits: stats.retransmits,
+            closes: stats.closes,
+        }
     }
 }
 
 impl ContainerState {
     pub fn samples(&self, id: &ContainerId, now: Now, min_age: Duration, host: NetnsId) -> Samples {
-        let mut destinations: Vec<Destination> = self.destinations.iter().map(destination).collect();
+        let mut destinations: Vec<Destination> = self.traffic.destinations.iter().map(destination).collect();
         destinations.sort_by_key(|destination| destination.remote);
-        let listens = self.listens.rows(host).into_iter();
         Samples {
             id: id.clone(),
             exposed: self.is_exposed(now, min_age),
             since_wall_ns: now.date_of_boottime(self.since_ns.unwrap_or(now.boottime_ns)),
             processes: self.processes,
             destinations,
-            listens: listens.map(|(address, sockets)| Listen { address, sockets }).collect(),
+            listens: self.listens_with_traffic(host),
+            health: self.health.clone(),
             rejected: self.rejected(),
         }
     }
+
+    /// The listen addresses of this container, and those where it serves what others have opened.
+    fn listens_with_traffic(&self, host: NetnsId) -> Vec<Listen> {
+        let mut rows: BTreeMap<Option<SocketAddr>, Listen> = BTreeMap::new();
+        for (place, stats) in self.traffic.listens.iter() {
+            // Elsewhere nobody can tell whose loopback it is.
+            if place.is_some_and(|(netns, address)| netns != host && address.ip().is_loopback()) {
+                continue;
+            }
+            let address = place.map(|(_, address)| address);
+            rows.entry(address)
+                .or_insert_with(|| Listen {
+                    address,
+                    ..Listen::default()
+                })
+                .add(&Listen::of(address, stats));
+        }
+        for (address, sockets) in self.listens.rows(host) {
+            let row = rows.entry(Some(address)).or_default();
+            (row.address, row.sockets, row.open) = (Some(address), sockets, sockets > 0);
+        }
+        rows.into_values().collect()
+    }
 }
 
-fn destination((remote, stats): (Option<SocketAddr>, &super::connections::Stats)) -> Destination {
+fn destination((remote, stats): (Option<SocketAddr>, &Stats)) -> Destination {
     Destination {
         remote,
         connects: stats.connects,
@@ -125,6 +197,8 @@ fn destination((remote, stats): (Option<SocketAddr>, &super::connections::Stats)
         connect_ns: stats.connect_ns,
         sent_bytes: stats.sent_bytes,
         received_bytes: stats.received_bytes,
+        retransmits: stats.retransmits,
+        closes: stats.closes,
         has_connected: stats.has_connected(),
     }
 }
@@ -153,12 +227,9 @@ mod tests {
             netns,
             local: local.parse().unwrap(),
             remote: "0.0.0.0:0".parse().unwrap(),
-            connect_ns: None,
-            sent_bytes: 0,
-            received_bytes: 0,
-            errno: 0,
             listening: true,
             announced: true,
+            ..crate::decode::SocketEvent::example()
         }
     }
 
@@ -173,7 +244,8 @@ mod tests {
         }
         let samples = state.samples(&"/a".into(), Now::default(), Duration::ZERO, HOST);
         let rows = samples.listens.iter();
-        rows.map(|row| (row.address.to_string(), row.sockets)).collect()
+        rows.map(|row| (row.address.unwrap().to_string(), row.sockets))
+            .collect()
     }
 
     #[test]

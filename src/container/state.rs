@@ -1,16 +1,22 @@
-//! All that is known about one container: its processes, its open sockets, and per destination what they add up to.
+//! All that is known about one container: its processes, its open sockets, and what they add up to, per destination and
+//! per listen address.
 //!
 //! A connection is counted once, whoever tells of it first: the news of its beginning, a totals pass, or its end.
 //!
 //! | told by | socket not known yet | known |
 //! | --- | --- | --- |
-//! | opened | counts a connect | counts one if a pass has only adopted it |
-//! | seen, news of its beginning refused by the ring | counts a connect and all its bytes | adds the increase |
+//! | opened | counts it | counts it if a pass has only adopted it |
+//! | seen, news of its beginning refused by the ring | counts it and all its bytes | adds the increase |
 //! | seen, news of its beginning sent | adopted: active, its bytes so far are not counted (yet) | adds the increase |
-//! | closed, beginning refused | counts a connect and all its bytes | adds the increase, no longer active |
+//! | seen, accepted and not used yet | active, nothing is counted | nothing, until it is used: then all of it |
+//! | seen, older than the agent | active, all bytes since the inventory | adds the increase |
+//! | closed, beginning refused or no news | counts it and all its bytes | adds the increase, no longer active |
 //! | closed, beginning sent | nothing: it was counted by a predecessor | adds the increase, no longer active |
+//! | closed, older than the agent | its bytes since the inventory | adds the increase, no longer active |
+//! | released | nothing | no longer active here: it is another container's |
 use super::{
-    connections::{Connection, Destinations},
+    connections::{Connection, Traffic},
+    health::HealthByRole,
     listens::Listens,
 };
 use crate::{
@@ -34,6 +40,8 @@ pub enum ContainerEvent {
     Failed(SocketEvent),
     Closed(SocketEvent),
     Seen(SocketEvent),
+    /// It is another container's: who used it first was not who listened.
+    Released(SocketId),
     SumSpilled(SumEvent),
     ListenOpened(SocketEvent),
     ListenClosed(SocketEvent),
@@ -64,7 +72,8 @@ pub struct ContainerState {
     /// When the last process left.
     pub ended_ns: Option<u64>,
     connections: Table<SocketId, Connection>,
-    pub(super) destinations: Destinations,
+    pub(super) traffic: Traffic,
+    pub(super) health: HealthByRole,
     pub(super) listens: Listens,
 }
 
@@ -76,7 +85,8 @@ impl ContainerState {
             since_ns: None,
             ended_ns: None,
             connections: Table::new(limits.connections),
-            destinations: Destinations::new(limits.destinations),
+            traffic: Traffic::new(limits.destinations, limits.listens),
+            health: HealthByRole::default(),
             listens: Listens::new(limits.listens),
         }
     }
@@ -97,11 +107,15 @@ impl ContainerState {
                 }
             }
             ContainerEvent::Opened(event) => self.opened(&event),
-            ContainerEvent::Failed(event) => self.destinations.of(event.remote).failed(event.errno, event.time_ns),
+            ContainerEvent::Failed(event) => self.traffic.destinations.of(event.remote).failed(&event),
             ContainerEvent::Closed(event) => self.closed(&event),
             ContainerEvent::Seen(event) if event.listening => applied = self.listens.opened(&event),
             ContainerEvent::Seen(event) => self.seen(&event),
-            ContainerEvent::SumSpilled(sum) => self.destinations.of(sum.remote).add_sum(&sum, now.monotonic_ns),
+            ContainerEvent::Released(socket) => self.released(socket),
+            ContainerEvent::SumSpilled(sum) => {
+                self.health.add_sum(&sum);
+                self.traffic.of_sum(&sum).add_sum(&sum, now.monotonic_ns);
+            }
             ContainerEvent::ListenOpened(event) => applied = self.listens.opened(&event),
             ContainerEvent::ListenClosed(event) => self.listens.closed(&event),
             ContainerEvent::Addresses { netns, ips } => self.listens.set_addresses(netns, ips),
@@ -119,63 +133,74 @@ impl ContainerState {
 
     fn opened(&mut self, event: &SocketEvent) {
         if let Some(connection) = self.connections.get_mut(&event.socket) {
-            connection.announced(self.destinations.at(connection.bucket), event);
+            connection.announced(self.traffic.at(connection.bucket), event);
             return;
         }
-        let bucket = self.destinations.bucket(event.remote);
-        self.destinations.at(bucket).connected(event.connect_ns, event.time_ns);
+        let bucket = self.traffic.bucket(event);
+        self.traffic.at(bucket).began(event);
         self.track(Connection::counted(event, bucket));
     }
 
     fn seen(&mut self, event: &SocketEvent) {
+        self.health.observe(event.role, event.rtt_us);
         if let Some(connection) = self.connections.get_mut(&event.socket) {
-            connection.advance(self.destinations.at(connection.bucket), event);
+            connection.advance(self.traffic.at(connection.bucket), event, false);
             return;
         }
-        let bucket = self.destinations.bucket(event.remote);
+        let bucket = self.traffic.bucket(event);
         if event.announced {
-            self.track(Connection::adopted(event, bucket));
-            return;
+            return self.track(Connection::adopted(event, bucket));
         }
-        let stats = self.destinations.at(bucket);
-        stats.connected(event.connect_ns, event.time_ns);
-        let mut connection = Connection::counted(event, bucket);
-        connection.advance(stats, event);
+        let stats = self.traffic.at(bucket);
+        let mut connection = Connection::waiting(event, bucket);
+        connection.advance(stats, event, false);
         self.track(connection);
     }
 
     fn closed(&mut self, event: &SocketEvent) {
         if let Some(mut connection) = self.connections.remove(&event.socket) {
-            let stats = self.destinations.at(connection.bucket);
-            connection.advance(stats, event);
+            let stats = self.traffic.at(connection.bucket);
+            connection.advance(stats, event, true);
             stats.active -= 1;
-            return;
+            stats.ended(event.reason);
+            return self.health.ended(event.role, event.reason);
         }
-        let bucket = self.destinations.bucket(event.remote);
-        let stats = self.destinations.at(bucket);
-        if !event.announced {
-            stats.connected(event.connect_ns, event.time_ns);
-        } else if self.connections.rejected() == 0 {
+        if event.announced && self.connections.rejected() == 0 {
             return;
         }
         // Either nobody had heard of it, or there was no room to remember it.
-        Connection::counted(event, bucket).advance(stats, event);
+        self.health.ended(event.role, event.reason);
+        self.health.observe(event.role, event.rtt_us);
+        let bucket = self.traffic.bucket(event);
+        let stats = self.traffic.at(bucket);
+        stats.ended(event.reason);
+        if !event.announced {
+            stats.began(event);
+        }
+        Connection::counted(event, bucket).advance(stats, event, true);
     }
 
     fn track(&mut self, connection: Connection) {
         let bucket = connection.bucket;
         if self.connections.insert(connection.socket, connection).is_ok() {
-            self.destinations.at(bucket).active += 1;
+            self.traffic.at(bucket).active += 1;
         }
+    }
+
+    fn released(&mut self, socket: SocketId) {
+        if let Some(connection) = self.connections.remove(&socket) {
+            self.traffic.at(connection.bucket).active -= 1;
+        }
+        self.listens.released(socket);
     }
 
     fn sweep(&mut self, before_ns: u64) {
         self.listens.sweep(before_ns);
-        let destinations = &mut self.destinations;
+        let traffic = &mut self.traffic;
         self.connections.retain(|_, connection| {
             let alive = connection.last_ns >= before_ns;
             if !alive {
-                destinations.at(connection.bucket).active -= 1;
+                traffic.at(connection.bucket).active -= 1;
             }
             alive
         });
@@ -192,15 +217,16 @@ impl ContainerState {
         } else {
             self.ended_ns.max(other.ended_ns)
         };
-        self.destinations.absorb(other.destinations);
+        self.traffic.absorb(other.traffic);
+        self.health.add(&other.health);
         self.listens.absorb(other.listens);
         for (socket, mut connection) in other.connections.drain() {
             // What did not fit as a destination of its own went to the others, with what was active of it.
-            connection.bucket = connection.bucket.filter(|remote| self.destinations.knows(remote));
+            connection.bucket = self.traffic.after_absorbing(connection.bucket);
             let bucket = connection.bucket;
             let known = self.connections.contains_key(&socket);
             if known || self.connections.insert(socket, connection).is_err() {
-                self.destinations.at(bucket).active -= 1;
+                self.traffic.at(bucket).active -= 1;
             }
         }
     }
@@ -208,13 +234,13 @@ impl ContainerState {
     /// Forgets what has been quiet for longer than `keep`.
     pub fn collect_garbage(&mut self, now: Now, keep: Duration) {
         let before_ns = now.monotonic_ns.saturating_sub(nanos(keep));
-        self.destinations.forget_before(before_ns);
+        self.traffic.forget_before(before_ns);
         self.listens.forget_before(before_ns);
     }
 
     /// Nothing but processes has ever been here: not worth keeping once they are gone.
     pub fn is_trivial(&self) -> bool {
-        self.connections.is_empty() && self.destinations.is_empty() && self.listens.is_empty()
+        self.connections.is_empty() && self.traffic.is_empty() && self.listens.is_empty()
     }
 
     pub fn sockets(&self) -> impl Iterator<Item = SocketId> + '_ {

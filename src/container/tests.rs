@@ -2,10 +2,10 @@
 use super::{samples::Samples, state::*};
 use crate::{
     base::{
-        ids::{CgroupId, ContainerId, NetnsId, ProcKey, SocketId},
+        ids::{CgroupId, ContainerId, NetnsId, SocketId},
         now::Now,
     },
-    decode::{Owner, SocketEvent, SumEvent},
+    decode::{CloseReason, Role, SocketEvent, SumEvent},
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -29,21 +29,12 @@ fn event(cookie: u64, remote: &str) -> SocketEvent {
     SocketEvent {
         time_ns: 1_000,
         socket: SocketId { cookie, generation: 1 },
-        owner: Owner {
-            process: ProcKey { tgid: 10, start_ns: 5 },
-            cgroup: CgroupId(3),
-            comm: *b"client\0\0\0\0\0\0\0\0\0\0",
-            kernel_thread: false,
-        },
         netns: HOST,
         local: "192.0.2.1:40000".parse().unwrap(),
         remote: remote.parse().unwrap(),
         connect_ns: Some(7),
-        sent_bytes: 0,
-        received_bytes: 0,
-        errno: 0,
-        listening: false,
         announced: true,
+        ..SocketEvent::example()
     }
 }
 
@@ -112,13 +103,16 @@ fn what_the_ring_refused_is_made_up_for() {
         cgroup: CgroupId(3),
         process: None,
         netns: HOST,
-        remote: A.parse().unwrap(),
+        role: Role::Client,
+        address: A.parse().unwrap(),
         comm: [0; 16],
         connects: 5,
         failures: 2,
         connect_ns: 50,
         sent_bytes: 500,
         received_bytes: 60,
+        retransmits: 9,
+        closes: [3, 2, 0, 0],
     };
     let state = after([closed(), ContainerEvent::SumSpilled(sum)]);
     assert_eq!(sums(&state), (6, 0, 57, 530, 63));
@@ -248,7 +242,7 @@ fn rows(state: &ContainerState) -> Vec<(String, bool)> {
     samples(state)
         .listens
         .into_iter()
-        .map(|listen| (listen.address.to_string(), listen.sockets > 0))
+        .map(|listen| (listen.address.unwrap().to_string(), listen.sockets > 0))
         .collect()
 }
 
@@ -343,4 +337,131 @@ fn a_connection_stays_where_it_was_counted() {
         ),
         (None, 0, 5)
     );
+}
+
+/// One that the other side began, and that nobody has used yet.
+fn accepted(cookie: u64) -> SocketEvent {
+    SocketEvent {
+        role: Role::Server,
+        local: "192.0.2.1:80".parse().unwrap(),
+        remote: "192.0.2.9:40000".parse().unwrap(),
+        connect_ns: None,
+        announced: false,
+        settled: false,
+        ..event(cookie, A)
+    }
+}
+
+fn used(event: SocketEvent) -> SocketEvent {
+    SocketEvent { settled: true, ..event }
+}
+
+/// Accepted, active, sent, received: of the only listen address.
+fn served(state: &ContainerState) -> (u64, i64, u64, u64) {
+    match &samples(state).listens[..] {
+        [] => (0, 0, 0, 0),
+        [one] => (one.accepted, one.active, one.sent_bytes, one.received_bytes),
+        more => panic!("{more:?}"),
+    }
+}
+
+#[test]
+fn an_accepted_connection_counts_when_it_is_used_or_ends() {
+    let seen = |sent| Seen(bytes(accepted(1), sent, 5));
+    let seen_used = |sent| Seen(used(bytes(accepted(1), sent, 5)));
+    let closed = || Closed(bytes(accepted(1), 30, 5));
+    assert_eq!(served(&after([seen(0)])), (0, 1, 0, 0));
+    assert_eq!(served(&after([seen(0), seen_used(10)])), (1, 1, 10, 5));
+    assert_eq!(served(&after([seen_used(10), seen_used(20), closed()])), (1, 0, 30, 5));
+    assert_eq!(served(&after([seen(0), closed()])), (1, 0, 30, 5));
+    assert_eq!(served(&after([closed()])), (1, 0, 30, 5));
+    let given_away = after([seen(0), ContainerEvent::Released(accepted(1).socket)]);
+    assert_eq!(served(&given_away), (0, 0, 0, 0));
+    assert_eq!(sums(&given_away), (0, 0, 0, 0, 0), "a server has no destinations");
+    let sum = SumEvent {
+        cgroup: CgroupId(3),
+        process: None,
+        netns: HOST,
+        role: Role::Server,
+        address: accepted(1).local,
+        comm: [0; 16],
+        connects: 5,
+        failures: 0,
+        connect_ns: 0,
+        sent_bytes: 500,
+        received_bytes: 60,
+        retransmits: 0,
+        closes: [0, 5, 0, 0],
+    };
+    let state = after([closed(), ContainerEvent::SumSpilled(sum)]);
+    assert_eq!(served(&state), (6, 0, 530, 65));
+    assert_eq!(samples(&state).health.of(Role::Server).closes, [1, 5, 0, 0]);
+}
+
+#[test]
+fn what_is_older_than_the_agent_adds_bytes_only() {
+    let old = |event: SocketEvent| SocketEvent {
+        old: true,
+        announced: false,
+        ..event
+    };
+    let seen = |sent| Seen(old(bytes(event(1, A), sent, 1)));
+    let closed = || Closed(old(bytes(event(1, A), 30, 3)));
+    assert_eq!(sums(&after([seen(10)])), (0, 1, 0, 10, 1));
+    assert_eq!(sums(&after([seen(10), seen(20), closed()])), (0, 0, 0, 30, 3));
+    assert_eq!(sums(&after([closed()])), (0, 0, 0, 30, 3));
+    let waiting = Seen(old(accepted(1)));
+    let used = Seen(old(used(bytes(accepted(1), 7, 8))));
+    assert_eq!(served(&after([waiting.clone()])), (0, 1, 0, 0));
+    assert_eq!(served(&after([waiting, used])), (0, 1, 7, 8));
+}
+
+#[test]
+fn health_is_of_the_connection() {
+    let resent = |mut event: SocketEvent, retransmits, rtt_us| {
+        (event.retransmits, event.rtt_us) = (retransmits, Some(rtt_us));
+        event
+    };
+    let ended = |mut event: SocketEvent, reason| {
+        event.reason = CloseReason::new(reason).unwrap();
+        event
+    };
+    let mut failed = event(3, A);
+    failed.retransmits = 2;
+    let state = after([
+        Opened(event(1, A)),
+        Seen(resent(event(1, A), 1, 100)),
+        Seen(resent(event(1, A), 3, 300)),
+        Closed(ended(resent(event(1, A), 4, 500), 2)),
+        // Never seen by a pass: its end tells.
+        Closed(ended(refused_by_ring(resent(event(2, A), 1, 700)), 3)),
+        Failed(failed),
+        Seen(resent(used(accepted(4)), 5, 900)),
+    ]);
+    let samples = samples(&state);
+    assert_eq!(samples.destinations[0].retransmits, 4 + 1 + 2);
+    assert_eq!(samples.destinations[0].closes, [0, 0, 1, 1]);
+    assert_eq!(samples.listens[0].retransmits, 5);
+    let (client, server) = (samples.health.of(Role::Client), samples.health.of(Role::Server));
+    assert_eq!(
+        (client.closes, client.rtt.count(), client.rtt.sum_us),
+        ([0, 0, 1, 1], 3, 1_100)
+    );
+    assert_eq!((server.closes, server.rtt.count(), server.rtt.sum_us), ([0; 4], 1, 900));
+}
+
+#[test]
+fn a_container_that_serves_what_another_opened_is_open_there() {
+    let state = after([Seen(used(accepted(1)))]);
+    assert_eq!(rows(&state), [("192.0.2.1:80".into(), false)]);
+    assert!(samples(&state).listens[0].open);
+    let state = after([Seen(used(accepted(1))), Closed(accepted(1))]);
+    assert!(!samples(&state).listens[0].open);
+    // Of one that listened itself the listening socket tells.
+    let on = listen(9, "192.0.2.1:80", HOST);
+    let state = after([ListenOpened(on), Seen(used(accepted(1))), ListenClosed(on)]);
+    let row = samples(&state).listens[0];
+    assert!(!row.open && row.active == 1);
+    let state = after([ListenOpened(on), ContainerEvent::Released(on.socket)]);
+    assert_eq!(rows(&state), []);
 }

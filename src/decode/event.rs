@@ -2,7 +2,7 @@
 use crate::base::ids::{CgroupId, NetnsId, ProcKey, SocketId};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-use tarsier_common::{COMM_LEN, kind};
+use tarsier_common::{COMM_LEN, close_reason, kind};
 
 pub type Comm = [u8; COMM_LEN];
 
@@ -50,25 +50,118 @@ pub struct SocketEvent {
     pub sent_bytes: u64,
     pub received_bytes: u64,
     pub errno: i32,
+    /// Segments that were sent again.
+    pub retransmits: u32,
+    /// Smoothed. `None`: nothing has come back yet.
+    pub rtt_us: Option<u32>,
+    /// Of an end only.
+    pub reason: CloseReason,
     pub listening: bool,
+    pub role: Role,
     /// The ring took the news of its beginning.
     pub announced: bool,
+    /// It began before anybody looked.
+    pub old: bool,
+    /// The owner is the one who uses it. Otherwise it is who listens, and nothing has been sent or received yet.
+    pub settled: bool,
 }
 
-/// Connections that nobody has heard of, added up by owner and destination.
+#[cfg(test)]
+impl SocketEvent {
+    /// A client's, of no importance: for tests that need only some of it.
+    pub fn example() -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self {
+            time_ns: 1,
+            socket: SocketId {
+                cookie: 1,
+                generation: 1,
+            },
+            owner: Owner {
+                process: ProcKey { tgid: 7, start_ns: 1 },
+                cgroup: CgroupId(9),
+                comm: Comm::default(),
+                kernel_thread: false,
+            },
+            netns: NetnsId(1),
+            local: nowhere,
+            remote: nowhere,
+            connect_ns: None,
+            sent_bytes: 0,
+            received_bytes: 0,
+            errno: 0,
+            retransmits: 0,
+            rtt_us: None,
+            reason: CloseReason::LOCAL,
+            listening: false,
+            role: Role::Client,
+            announced: false,
+            old: false,
+            settled: true,
+        }
+    }
+}
+
+/// Which end of a connection this is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It connected.
+    #[default]
+    Client,
+    /// The other side did.
+    Server,
+}
+
+impl Role {
+    pub const ALL: [Self; 2] = [Self::Client, Self::Server];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// What ended a connection; an index into `CLOSE_REASON_NAMES`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloseReason(u8);
+
+impl CloseReason {
+    pub const LOCAL: Self = Self(close_reason::LOCAL);
+
+    pub fn new(reason: u8) -> Option<Self> {
+        (usize::from(reason) < close_reason::COUNT).then_some(Self(reason))
+    }
+
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Ends by `CloseReason`.
+pub type Closes = [u64; close_reason::COUNT];
+
+/// Connections that nobody has heard of, added up by owner and destination, or by owner and listen address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SumEvent {
     pub cgroup: CgroupId,
     /// Only where the cgroup does not tell the owner.
     pub process: Option<ProcKey>,
     pub netns: NetnsId,
-    pub remote: SocketAddr,
+    pub role: Role,
+    /// The remote end's; the local one's where the other side connected.
+    pub address: SocketAddr,
     pub comm: Comm,
+    /// Or accepts.
     pub connects: u64,
     pub failures: u64,
     pub connect_ns: u64,
     pub sent_bytes: u64,
     pub received_bytes: u64,
+    pub retransmits: u64,
+    pub closes: Closes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +175,8 @@ pub enum Event {
     ConnectionOpened(SocketEvent),
     ConnectionFailed(SocketEvent),
     ConnectionClosed(SocketEvent),
+    /// A connection that the other side had begun has ended.
+    AcceptedClosed(SocketEvent),
     ListenOpened(SocketEvent),
     ListenClosed(SocketEvent),
     /// A totals pass found it open.
@@ -104,6 +199,7 @@ impl Event {
             Self::ConnectionOpened(_) => kind::CONNECT,
             Self::ConnectionFailed(_) => kind::CONNECT_FAILED,
             Self::ConnectionClosed(_) => kind::CLOSE,
+            Self::AcceptedClosed(_) => kind::ACCEPTED_CLOSE,
             Self::ListenOpened(_) => kind::LISTEN,
             Self::ListenClosed(_) => kind::LISTEN_CLOSE,
             Self::SocketSeen(_) | Self::SocketSpilled(_) | Self::SumSpilled(_) => return None,

@@ -18,6 +18,8 @@ pub enum DecodeError {
     UnknownKind { kind: u16 },
     #[error("address family {family} is not known")]
     UnknownFamily { family: u16 },
+    #[error("close reason {reason} is not known")]
+    UnknownReason { reason: u8 },
 }
 
 /// The kind a record of the ring says it is, for the books: they are kept even of records that make no sense.
@@ -39,6 +41,7 @@ pub fn news(record: &[u8]) -> Result<Event, DecodeError> {
         kind::CONNECT => Event::ConnectionOpened(socket(record)?),
         kind::CONNECT_FAILED => Event::ConnectionFailed(socket(record)?),
         kind::CLOSE => Event::ConnectionClosed(socket(record)?),
+        kind::ACCEPTED_CLOSE => Event::AcceptedClosed(socket(record)?),
         kind::LISTEN => Event::ListenOpened(socket(record)?),
         kind::LISTEN_CLOSE => Event::ListenClosed(socket(record)?),
         kind => return Err(DecodeError::UnknownKind { kind }),
@@ -64,15 +67,22 @@ pub fn sums(rows: &[u8]) -> impl Iterator<Item = Result<SumEvent, DecodeError>> 
                     start_ns: key.start_ns,
                 }),
                 netns: NetnsId(key.netns),
-                remote: address(key.family, &key.remote, key.remote_port)?,
+                role: role(key.accepted != 0),
+                address: address(u16::from(key.family), &key.address, key.port)?,
                 comm: sum.comm,
                 connects: sum.connects,
                 failures: sum.failures,
                 connect_ns: sum.connect_ns,
                 sent_bytes: sum.sent_bytes,
                 received_bytes: sum.received_bytes,
+                retransmits: sum.retransmits,
+                closes: sum.closes,
             })
         })
+}
+
+fn role(accepted: bool) -> Role {
+    if accepted { Role::Server } else { Role::Client }
 }
 
 fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
@@ -119,7 +129,8 @@ fn cgroup(record: &[u8]) -> Result<CgroupEvent, DecodeError> {
 
 fn socket(record: &[u8]) -> Result<SocketEvent, DecodeError> {
     let record: raw::SocketRecord = read(record)?;
-    let measured = record.flags & raw::socket_flag::NO_DURATION == 0;
+    let has = |flag| record.flags & flag != 0;
+    let reason = record.reason;
     Ok(SocketEvent {
         time_ns: record.header.time_ns,
         socket: SocketId {
@@ -130,12 +141,18 @@ fn socket(record: &[u8]) -> Result<SocketEvent, DecodeError> {
         netns: NetnsId(record.netns),
         local: address(record.family, &record.local, record.local_port)?,
         remote: address(record.family, &record.remote, record.remote_port)?,
-        connect_ns: measured.then_some(record.connect_ns),
+        connect_ns: (!has(raw::socket_flag::NO_DURATION)).then_some(record.connect_ns),
         sent_bytes: record.sent_bytes,
         received_bytes: record.received_bytes,
         errno: record.errno,
+        retransmits: record.retransmits,
+        rtt_us: (record.rtt_us > 0).then_some(record.rtt_us),
+        reason: CloseReason::new(reason).ok_or(DecodeError::UnknownReason { reason })?,
         listening: record.stage == raw::stage::LISTENING || record.header.kind == kind::LISTEN_CLOSE,
-        announced: record.flags & raw::socket_flag::ANNOUNCED != 0,
+        role: role(has(raw::socket_flag::ACCEPTED)),
+        announced: has(raw::socket_flag::ANNOUNCED),
+        old: has(raw::socket_flag::OLD),
+        settled: has(raw::socket_flag::SETTLED),
     })
 }
 

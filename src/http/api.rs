@@ -49,17 +49,32 @@ pub struct Destination {
     pub connect_seconds: f64,
     pub sent_bytes: u64,
     pub received_bytes: u64,
+    /// Segments that were sent again.
+    pub retransmits: u64,
     /// The failed connects by what became of them, e.g. `refused`.
     pub failures: BTreeMap<String, u64>,
+    /// Connections that have ended by what ended them: `local`, `peer`, `reset`, `timeout`.
+    pub closes: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listen {
+    /// `~other`: those beyond the limit, together.
     pub address: String,
     /// Closed ones are shown for some time.
     pub open: bool,
-    /// Several with SO_REUSEPORT.
+    /// Several with SO_REUSEPORT. None where this container serves what another one has opened (socket activation).
     pub sockets: usize,
+    /// Connections that others have made to this address and this container has served.
+    pub accepted: u64,
+    /// Those that are open, not used ones included.
+    pub active: i64,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    /// Segments that were sent again.
+    pub retransmits: u64,
+    /// Connections that have ended by what ended them: `local`, `peer`, `reset`, `timeout`.
+    pub closes: BTreeMap<String, u64>,
 }
 
 /// `GET /readyz`, and `tarsier check --json`.

@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     container::{
         actor::GetSamples,
+        health::HealthByRole,
         samples::{Destination, Listen, Samples},
     },
     metrics::families::NodeLabels,
@@ -40,12 +41,17 @@ pub(super) fn samples(id: &str) -> Samples {
             connect_ns: 1_000_000,
             sent_bytes: 10,
             received_bytes: 20,
+            retransmits: 4,
+            closes: [1, 1, 0, 0],
             has_connected: true,
         }],
         listens: vec![Listen {
-            address: "[::1]:443".parse().unwrap(),
+            address: Some("[::1]:443".parse().unwrap()),
             sockets: 2,
+            open: true,
+            ..Listen::default()
         }],
+        health: HealthByRole::default(),
         rejected: 0,
     }
 }

@@ -2,10 +2,12 @@
 use super::api::{Container, ContainerSummary, Destination, Listen};
 use crate::{
     container::samples::{self, Samples},
-    metrics::families::destination_labels,
+    decode::Closes,
+    metrics::families::{OTHER, destination_labels},
     registry::identity::app_id,
 };
 use std::collections::BTreeMap;
+use tarsier_common::CLOSE_REASON_NAMES;
 
 pub(super) fn summary(of: &Samples) -> ContainerSummary {
     ContainerSummary {
@@ -42,15 +44,28 @@ fn destination(of: &samples::Destination) -> Destination {
         connect_seconds: of.connect_ns as f64 / 1e9,
         sent_bytes: of.sent_bytes,
         received_bytes: of.received_bytes,
+        retransmits: of.retransmits,
         failures: failures(of),
+        closes: closes(&of.closes),
     }
+}
+
+fn closes(of: &Closes) -> BTreeMap<String, u64> {
+    let names = CLOSE_REASON_NAMES.iter().map(|name| (*name).to_owned());
+    names.zip(of.iter().copied()).collect()
 }
 
 fn listen(of: &samples::Listen) -> Listen {
     Listen {
-        address: of.address.to_string(),
-        open: of.sockets > 0,
+        address: of.address.map_or(OTHER.to_owned(), |address| address.to_string()),
+        open: of.open,
         sockets: of.sockets,
+        accepted: of.accepted,
+        active: of.active,
+        sent_bytes: of.sent_bytes,
+        received_bytes: of.received_bytes,
+        retransmits: of.retransmits,
+        closes: closes(&of.closes),
     }
 }
 
@@ -98,6 +113,8 @@ mod tests {
             connect_ns: 0,
             sent_bytes: 0,
             received_bytes: 0,
+            retransmits: 0,
+            closes: Closes::default(),
             has_connected: false,
         }
     }

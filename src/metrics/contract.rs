@@ -24,6 +24,7 @@ pub(crate) fn check(families: &[MetricFamily]) {
             seen.insert(values);
             let value = match known.kind {
                 MetricType::COUNTER => metric.get_counter().get_value(),
+                MetricType::HISTOGRAM => metric.get_histogram().get_sample_sum(),
                 _ => metric.get_gauge().get_value(),
             };
             assert!(value.is_finite(), "{name} {value}");

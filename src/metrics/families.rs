@@ -1,10 +1,15 @@
 //! What a scrape says of the containers.
 use super::{names, series::Series};
 use crate::{
-    container::samples::{Destination, Samples},
+    container::{
+        health::{Health, RTT_BOUNDS},
+        samples::{Destination, Samples},
+    },
+    decode::Role,
     registry::identity::app_id,
 };
 use prometheus::proto::MetricFamily;
+use tarsier_common::CLOSE_REASON_NAMES;
 
 /// Who the node and the agent are: labels of every series, and of the families that say nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,9 +35,13 @@ pub fn containers(samples: &[Samples], node: &NodeLabels) -> Vec<MetricFamily> {
             connections(&mut series, [id, &app_id], destination);
         }
         for listen in &container.listens {
-            let open = if listen.sockets > 0 { 1.0 } else { 0.0 };
-            let address = listen.address.to_string();
-            series.add(&names::LISTEN_INFO, [id, &app_id, &address, ""], open);
+            if let Some(address) = listen.address {
+                let open = f64::from(u8::from(listen.open));
+                series.add(&names::LISTEN_INFO, [id, &app_id, &address.to_string(), ""], open);
+            }
+        }
+        for role in Role::ALL {
+            health(&mut series, [id, &app_id, role.as_str()], container.health.of(role));
         }
     }
     series.finish()
@@ -51,8 +60,25 @@ fn connections(series: &mut Series<'_>, [id, app_id]: [&str; 2], of: &Destinatio
             series.add(family, [id, app_id, &destination, &actual], value);
         }
     }
+    // A connect that failed had segments, too.
+    if of.has_connected || of.retransmits > 0 {
+        let value = of.retransmits as f64;
+        series.add(&names::RETRANSMITS, [id, app_id, &destination, &actual], value);
+    }
     if of.failures > 0 {
         series.add(&names::FAILED_CONNECTS, [id, app_id, &destination], of.failures as f64);
+    }
+}
+
+fn health(series: &mut Series<'_>, [id, app_id, role]: [&str; 3], of: &Health) {
+    if of.closes.iter().any(|n| *n > 0) {
+        for (reason, n) in CLOSE_REASON_NAMES.iter().zip(of.closes) {
+            series.add(&names::TCP_CLOSES, [id, app_id, role, reason], n as f64);
+        }
+    }
+    if of.rtt.count() > 0 {
+        let buckets = (&RTT_BOUNDS[..], &of.rtt.buckets[..]);
+        series.add_histogram(&names::TCP_RTT, [id, app_id, role], buckets, of.rtt.sum_us as f64 / 1e6);
     }
 }
 
@@ -68,7 +94,7 @@ pub fn destination_labels(of: &Destination) -> (String, String) {
 mod tests {
     use super::*;
     use crate::{
-        container::samples::Listen,
+        container::{health::HealthByRole, samples::Listen},
         metrics::{contract, text},
     };
     use std::collections::BTreeMap;
@@ -89,6 +115,7 @@ mod tests {
             processes: 1,
             destinations: Vec::new(),
             listens: Vec::new(),
+            health: HealthByRole::default(),
             rejected: 0,
         }
     }
@@ -103,6 +130,8 @@ mod tests {
             connect_ns: 1_500_000,
             sent_bytes: 10,
             received_bytes: 1 << 40,
+            retransmits: 4,
+            closes: [2, 1, 0, 0],
             has_connected: true,
         }
     }
@@ -110,6 +139,7 @@ mod tests {
     fn failed(remote: &str) -> Destination {
         Destination {
             failures: 2,
+            retransmits: 0,
             has_connected: false,
             ..destination(Some(remote))
         }
@@ -117,8 +147,10 @@ mod tests {
 
     fn listen(address: &str, sockets: usize) -> Listen {
         Listen {
-            address: address.parse().unwrap(),
+            address: Some(address.parse().unwrap()),
             sockets,
+            open: sockets > 0,
+            ..Listen::default()
         }
     }
 
@@ -131,7 +163,8 @@ mod tests {
                 destination(Some("10.0.0.1:80")),
                 destination(Some("[fd00::1]:80")),
             ],
-            listens: vec![listen("10.0.0.2:80", 2), listen("[::1]:443", 0)],
+            listens: vec![listen("10.0.0.2:80", 2), listen("[::1]:443", 0), Listen::default()],
+            health: HealthByRole::example(),
             ..container("/k8s/shop/web-0/app")
         };
         let young = Samples {

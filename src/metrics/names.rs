@@ -78,9 +78,22 @@ families! {
     BYTES_RECEIVED = COUNTER "container_net_tcp_bytes_received_total" CONTAINER_LABELS
         + ["destination", "actual_destination"]
         "Total number of bytes received from the peer";
+    /// Segments that this side sent again, those of connects that failed among them. Taken from the socket, not from
+    /// addresses: the Go agent mistakes connections of different network namespaces for each other.
+    RETRANSMITS = COUNTER "container_net_tcp_retransmits_total" CONTAINER_LABELS
+        + ["destination", "actual_destination"]
+        "Total number of retransmitted TCP segments";
     /// 1 while it is open, 0 for some time after. `proxy` names who publishes the port for the container, if anybody.
     LISTEN_INFO = GAUGE "container_net_tcp_listen_info" CONTAINER_LABELS + ["listen_addr", "proxy"]
         "Listen address of the container";
+
+    /// Of connections that the container began (role client) or accepted (role server). `local`: its own side closed
+    /// first; `peer`: the other side did; `reset`: a reset came; `timeout`: the other side did not answer any more.
+    TCP_CLOSES = COUNTER "tarsier_container_tcp_closes_total" CONTAINER_LABELS + ["role", "reason"]
+        "TCP connections of the container that have ended by what ended them";
+    /// Each open connection adds one value per totals pass, and at its end where no pass has shown it.
+    TCP_RTT = HISTOGRAM "tarsier_container_tcp_rtt_seconds" CONTAINER_LABELS + ["role"]
+        "Smoothed round-trip times of the container's TCP connections";
 
     NODE_INFO = GAUGE "node_info" NODE_LABELS + ["hostname", "kernel_version"]
         "Meta information about the node";
@@ -208,7 +221,7 @@ mod tests {
             );
             assert_eq!(labels.iter().collect::<BTreeSet<_>>().len(), labels.len(), "{family:?}");
             assert_eq!(
-                family.name.starts_with("container_"),
+                family.name.starts_with("container_") || family.name.starts_with("tarsier_container_"),
                 family.common_labels == CONTAINER_LABELS,
                 "{family:?}"
             );

@@ -1,7 +1,7 @@
 //! Puts single values into families.
 use super::names::Family;
 use crate::metrics::families::NodeLabels;
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use std::collections::BTreeMap;
 
 pub(super) struct Series<'a> {
@@ -19,6 +19,47 @@ impl<'a> Series<'a> {
 
     /// `values` are those of the family's labels after the node's, in their order.
     pub(super) fn add<const N: usize>(&mut self, family: &Family, values: [&str; N], value: f64) {
+        let mut metric = self.metric(family, values);
+        if family.kind == MetricType::COUNTER {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        self.push(family, metric);
+    }
+
+    /// `counts`: by the first bound that is not below, with one more for what is above all of them.
+    pub(super) fn add_histogram<const N: usize>(
+        &mut self,
+        family: &Family,
+        values: [&str; N],
+        (bounds, counts): (&[f64], &[u64]),
+        sum: f64,
+    ) {
+        let mut histogram = Histogram::default();
+        let mut so_far = 0;
+        let mut buckets = Vec::with_capacity(bounds.len());
+        // The encoder writes the last bucket, from the count of all.
+        for (bound, count) in bounds.iter().zip(counts) {
+            so_far += count;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(so_far);
+            buckets.push(bucket);
+        }
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(counts.iter().sum());
+        histogram.set_sample_sum(sum);
+        let mut metric = self.metric(family, values);
+        metric.set_histogram(histogram);
+        self.push(family, metric);
+    }
+
+    fn metric<const N: usize>(&self, family: &Family, values: [&str; N]) -> Metric {
         let node = [self.node.machine_id.as_str(), self.node.system_uuid.as_str()];
         debug_assert_eq!(family.labels().count(), node.len() + N, "{}", family.name);
         let pairs = family
@@ -32,16 +73,10 @@ impl<'a> Series<'a> {
             });
         let mut pairs: Vec<_> = pairs.collect();
         pairs.sort_unstable_by(|a, b| a.name().cmp(b.name()));
-        let mut metric = Metric::from_label(pairs);
-        if family.kind == MetricType::COUNTER {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
+        Metric::from_label(pairs)
+    }
+
+    fn push(&mut self, family: &Family, metric: Metric) {
         let into = self.families.entry(family.name).or_insert_with(|| {
             let mut made = MetricFamily::default();
             made.set_name(family.name.to_owned());

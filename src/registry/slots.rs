@@ -8,6 +8,7 @@ use crate::{
         table::Table,
     },
     container::state::{ContainerEvent, ContainerState, Limits},
+    decode::SocketEvent,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -36,13 +37,22 @@ pub(super) struct Slot {
     pub pending: Option<(ProcKey, u64)>,
 }
 
+/// Where the news of a socket goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Socket {
+    pub slot: SlotId,
+    /// The process that was its owner when it came here.
+    pub tgid: u32,
+    /// Of the last news of it, on the kernel's clock.
+    last_ns: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Slots {
     slots: BTreeMap<SlotId, Slot>,
     by_id: HashMap<ContainerId, SlotId>,
     by_process: HashMap<ProcKey, SlotId>,
-    /// With the time of the last news of each, on the kernel's clock.
-    sockets: Table<SocketId, (SlotId, u64)>,
+    sockets: Table<SocketId, Socket>,
     next: u64,
     limits: Limits,
     max: usize,
@@ -98,7 +108,7 @@ impl Slots {
         self.by_process.len()
     }
 
-    pub(super) fn sockets(&self) -> &Table<SocketId, (SlotId, u64)> {
+    pub(super) fn sockets(&self) -> &Table<SocketId, Socket> {
         &self.sockets
     }
 
@@ -178,8 +188,8 @@ impl Slots {
             return;
         };
         for socket in state.sockets() {
-            if let Some((of, _)) = self.sockets.get_mut(&socket) {
-                *of = target;
+            if let Some(entry) = self.sockets.get_mut(&socket) {
+                entry.slot = target;
             }
         }
         let Some(into) = self.slots.get_mut(&target) else {
@@ -320,19 +330,28 @@ impl Slots {
             self.by_id.remove(id);
         }
         if entry.sockets > 0 {
-            self.sockets.retain(|_, (of, _)| *of != slot);
+            self.sockets.retain(|_, socket| socket.slot != slot);
         }
         Some(entry)
     }
 
-    pub(super) fn slot_of_socket(&self, socket: SocketId) -> Option<SlotId> {
-        self.sockets.get(&socket).map(|(slot, _)| *slot)
+    pub(super) fn socket(&self, socket: SocketId) -> Option<Socket> {
+        self.sockets.get(&socket).copied()
     }
 
-    pub(super) fn socket_opened(&mut self, socket: SocketId, slot: SlotId, time_ns: u64) {
-        if let Some((_, last_ns)) = self.sockets.get_mut(&socket) {
-            *last_ns = time_ns.max(*last_ns);
-        } else if self.sockets.insert(socket, (slot, time_ns)).is_ok()
+    pub(super) fn socket_opened(&mut self, event: &SocketEvent, slot: SlotId) {
+        let tgid = event.owner.process.tgid;
+        if let Some(known) = self.sockets.get_mut(&event.socket) {
+            known.last_ns = known.last_ns.max(event.time_ns);
+            known.tgid = tgid;
+            return;
+        }
+        let socket = Socket {
+            slot,
+            tgid,
+            last_ns: event.time_ns,
+        };
+        if self.sockets.insert(event.socket, socket).is_ok()
             && let Some(entry) = self.slots.get_mut(&slot)
         {
             entry.sockets += 1;
@@ -340,8 +359,8 @@ impl Slots {
     }
 
     pub(super) fn socket_closed(&mut self, socket: SocketId) {
-        if let Some((slot, _)) = self.sockets.remove(&socket)
-            && let Some(entry) = self.slots.get_mut(&slot)
+        if let Some(socket) = self.sockets.remove(&socket)
+            && let Some(entry) = self.slots.get_mut(&socket.slot)
         {
             entry.sockets = entry.sockets.saturating_sub(1);
         }
@@ -350,9 +369,9 @@ impl Slots {
     /// Sockets that nobody has told of since then are gone.
     pub(super) fn sweep(&mut self, before_ns: u64) {
         let slots = &mut self.slots;
-        self.sockets.retain(|_, (slot, last_ns)| {
-            let alive = *last_ns >= before_ns;
-            if !alive && let Some(entry) = slots.get_mut(slot) {
+        self.sockets.retain(|_, socket| {
+            let alive = socket.last_ns >= before_ns;
+            if !alive && let Some(entry) = slots.get_mut(&socket.slot) {
                 entry.sockets = entry.sockets.saturating_sub(1);
             }
             alive

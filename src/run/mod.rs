@@ -17,15 +17,9 @@ use crate::{
     container::{destination::Filter, state::Limits},
     http::{admin, public, scrape::Faces},
     recording::{Preamble, Recorder},
-    registry::state::{Node, Settings},
+    registry::state::Settings,
     supervisor::actor::{Parts, Shutdown, Supervisor},
-    tracer::{
-        actor::Settings as TracerSettings,
-        btf::Btf,
-        kernel::{Kernel, Setup},
-        object,
-        stats::KernelStats,
-    },
+    tracer::{actor::Settings as TracerSettings, kernel::Kernel, object, stats::KernelStats},
 };
 use actix::{Actor, Addr};
 use anyhow::{Context as _, Result, bail};
@@ -103,7 +97,7 @@ async fn agent(
             Some(Arc::new(Recorder::create(path, &preamble)?))
         }
     };
-    let cgroup2 = probe.tree.as_ref().map(|tree| tree.root().to_owned());
+    let kernel = Kernel::new(probe.setup(&config), object::object());
     let worker = Worker::new(
         config.host.proc.clone(),
         &config.identity.cgroup_root,
@@ -119,7 +113,7 @@ async fn agent(
         tracer: tracer_settings(&config, recorder.is_some()),
         worker: Arc::new(worker),
         recorder: recorder.clone(),
-        kernel: Arc::new(Mutex::new(kernel(&config, &probe.node, cgroup2))),
+        kernel: Arc::new(Mutex::new(kernel)),
         node: probe.node,
         stats: Arc::clone(&stats),
         gc_interval: config.gc.interval,
@@ -260,21 +254,11 @@ fn tracer_settings(config: &Config, recording: bool) -> TracerSettings {
     TracerSettings {
         drain_interval: config.kernel.drain_interval,
         totals_interval: config.kernel.totals_interval,
+        inventory_interval: config.kernel.inventory_interval,
         retry_interval: config.kernel.retry_interval,
         batch: config.kernel.batch,
         recording,
     }
-}
-
-pub fn kernel(config: &Config, node: &Node, cgroup2: Option<std::path::PathBuf>) -> Kernel {
-    let setup = Setup {
-        ring_bytes: u32::try_from(config.kernel.news_ring_size()).unwrap_or(1 << 31),
-        cgroup2,
-        root_cgroup: node.root_cgroup.0,
-        off: config.kernel.features_off.clone(),
-        btf: Btf::KERNEL.into(),
-    };
-    Kernel::new(setup, object::object())
 }
 
 /// A socket that a killed agent has left is taken over: whoever holds the lock is the agent.

@@ -32,6 +32,7 @@ use zerocopy::FromBytes;
 pub struct Settings {
     pub drain_interval: Duration,
     pub totals_interval: Duration,
+    pub inventory_interval: Duration,
     pub retry_interval: Duration,
     pub batch: usize,
     pub recording: bool,
@@ -50,6 +51,8 @@ pub struct TracerActor {
     more: bool,
     raw: RawBatch,
     next_totals_ns: u64,
+    next_inventory_ns: u64,
+    last_inventory_ns: u64,
     next_retry_ns: u64,
     last_tick_ns: u64,
     losses: Losses,
@@ -69,6 +72,8 @@ struct Losses {
     shown_until_ns: u64,
     sweep: bool,
     inventory: bool,
+    /// The same, of the sockets.
+    sockets: bool,
 }
 
 #[derive(Debug, Message)]
@@ -100,6 +105,8 @@ impl TracerActor {
             more: false,
             raw: RawBatch::default(),
             next_totals_ns: 0,
+            next_inventory_ns: 0,
+            last_inventory_ns: 0,
             next_retry_ns: 0,
             last_tick_ns: blueprint.ctx.clock.monotonic_ns(),
             losses: Losses::default(),
@@ -171,6 +178,7 @@ impl TracerActor {
         }
         let now = self.ctx.now();
         self.look_for_losses(now);
+        self.take_inventory(now);
         let due = now.monotonic_ns >= self.next_totals_ns;
         let all_read = !self.more;
         let mut pass = false;
@@ -236,9 +244,31 @@ impl TracerActor {
             self.ctx.features.ok(feature::NEWS_RING);
         }
         self.losses.inventory |= losses.processes > self.losses.processes;
+        self.losses.sockets |= losses.processes > self.losses.processes || losses.ends > self.losses.ends;
         self.losses.processes = losses.processes;
         self.losses.sweep |= losses.ends > self.losses.ends;
         self.losses.ends = losses.ends;
+    }
+
+    /// Of the sockets: at first, after losses, and now and then, for a program may have been skipped without anybody noticing.
+    fn take_inventory(&mut self, now: Now) {
+        // While news is being lost there would be one after the other.
+        const AT_MOST_EVERY: Duration = Duration::from_secs(1);
+        let wanted = self.losses.sockets && now.monotonic_ns >= self.last_inventory_ns + nanos(AT_MOST_EVERY);
+        if now.monotonic_ns < self.next_inventory_ns && !wanted {
+            return;
+        }
+        self.losses.sockets = false;
+        self.last_inventory_ns = now.monotonic_ns;
+        let taken = self.kernel.lock().inventory(&self.ctx.features);
+        match taken {
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(error) => slog::warn!(self.ctx.log, "no inventory this time"; "error" => #&error),
+        }
+        self.next_inventory_ns = now.monotonic_ns + nanos(self.settings.inventory_interval);
+        // A pass shows what it has found.
+        self.next_totals_ns = 0;
     }
 
     fn publish(&self, sockets: usize) {

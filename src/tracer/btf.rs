@@ -81,7 +81,13 @@ impl Btf {
         Ok(btf)
     }
 
+    /// In bytes.
     pub fn offset(&self, structure: &str, field: &str) -> Result<u32, BtfError> {
+        Ok(self.bit(structure, field)? / 8)
+    }
+
+    /// In bits: of a flag that shares its byte.
+    pub fn bit(&self, structure: &str, field: &str) -> Result<u32, BtfError> {
         let missing = || BtfError::NoField {
             structure: structure.to_owned(),
             field: field.to_owned(),
@@ -104,13 +110,19 @@ impl Btf {
         self.types.get(self.word(at + 8).ok()? as usize).map(|at| *at as usize)
     }
 
-    /// Looks into anonymous members too.
+    /// In bits. Looks into anonymous members too.
     fn find(&self, at: usize, field: &str, depth: u32) -> Result<Option<u32>, BtfError> {
         let (_, members) = self.kind(at)?;
         for i in 0..members {
             let member = at + 12 + 12 * i;
             let name = self.name(member)?;
-            let offset = (self.word(member + 8)? & 0xff_ffff) / 8;
+            let offset = self.word(member + 8)?;
+            // The upper byte is the width, where the structure has fields of bits.
+            let offset = if self.word(at + 4)? >> 31 == 1 {
+                offset & 0xff_ffff
+            } else {
+                offset
+            };
             if name == field {
                 return Ok(Some(offset));
             }
@@ -176,7 +188,7 @@ mod tests {
     fn finds_fields_of_anonymous_members() {
         let btf = Btf::parse(small(), |_| true).unwrap();
         assert_eq!(btf.offset("s", "a").unwrap(), 0);
-        assert_eq!(btf.offset("s", "b").unwrap(), 4);
+        assert_eq!((btf.offset("s", "b").unwrap(), btf.bit("s", "b").unwrap()), (4, 32));
         assert!(matches!(btf.offset("s", "c"), Err(BtfError::NoField { .. })));
         assert!(matches!(btf.offset("t", "a"), Err(BtfError::NoField { .. })));
     }

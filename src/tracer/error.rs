@@ -37,7 +37,10 @@ impl KernelError {
             Self::NoCgroup2 => "no_cgroup2",
             Self::Load(error) => reason_of(io_error(error)),
             Self::Program { source, .. } => match source {
-                ProgramError::LoadError { io_error, .. } if is_permission(io_error) => "no_permission",
+                // The verifier refuses with EACCES, whoever may not load with EPERM.
+                ProgramError::LoadError { io_error, .. } if io_error.raw_os_error() == Some(libc::EPERM) => {
+                    "no_permission"
+                }
                 ProgramError::LoadError { .. } => "verifier_rejected",
                 other => reason_of(io_error(other)),
             },
@@ -101,6 +104,9 @@ fn missing_capabilities() -> Vec<&'static str> {
     missing.map(|(_, name, _)| *name).collect()
 }
 
+/// With these the verifier ends its log, whatever it found.
+const SUMMARY: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+
 /// The whole chain in one line; of a verifier's log, which may be megabytes, the line that says it.
 fn explain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
@@ -109,7 +115,7 @@ fn explain(error: &(dyn std::error::Error + 'static)) -> String {
         let said = error.to_string();
         let line = said
             .lines()
-            .rfind(|line| line.len() > 3 && !line.starts_with("processed "))
+            .rfind(|line| line.len() > 3 && !SUMMARY.iter().any(|start| line.starts_with(start)))
             .unwrap_or("");
         let first = said.lines().next().unwrap_or("");
         let said = if first == line {

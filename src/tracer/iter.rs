@@ -1,4 +1,4 @@
-//! The iterator over the sockets' storage. By hand, because aya attaches iterators without their target.
+//! Iterators of the kernel. By hand, because aya attaches them without their target.
 #![expect(unsafe_code, reason = "two commands of bpf(2) that aya does not offer")]
 use std::{
     fs::File,
@@ -10,12 +10,13 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
 const BPF_TRACE_ITER: u32 = 28;
 
-pub struct MapIterator {
+pub struct Iterator {
     link: OwnedFd,
 }
 
-impl MapIterator {
-    pub fn attach(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<Self> {
+impl Iterator {
+    /// `map`: for those that walk through one.
+    pub fn attach(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io::Result<Self> {
         #[repr(C)]
         struct LinkCreate {
             program: i32,
@@ -26,14 +27,14 @@ impl MapIterator {
             info_len: u32,
             padding: u32,
         }
-        let info = map.as_raw_fd();
+        let info = map.map_or(0, |map| map.as_raw_fd());
         let attributes = LinkCreate {
             program: program.as_raw_fd(),
             target: 0,
             attach_type: BPF_TRACE_ITER,
             flags: 0,
-            info: &raw const info as u64,
-            info_len: size_of_val(&info) as u32,
+            info: if map.is_some() { &raw const info as u64 } else { 0 },
+            info_len: if map.is_some() { size_of_val(&info) as u32 } else { 0 },
             padding: 0,
         };
         Ok(Self {

@@ -4,16 +4,21 @@
 use super::{
     btf::Btf,
     error::{KernelError, hint},
-    iter::MapIterator,
-    units::{Attach, UNITS, Unit, attach},
+    iter::Iterator as KernelIterator,
+    namespaces::read_in,
+    spills::Spills,
+    units::{Attach, HOOKS, Hook, UNITS, Unit, attach, detach},
 };
-use crate::base::{
-    features::{Features, State, feature},
-    ledger::{KINDS, KernelCounters},
+use crate::{
+    base::{
+        features::{Features, State, feature},
+        ledger::{KINDS, KernelCounters},
+    },
+    config::SocketHook,
 };
 use aya::{
     EbpfLoader,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{HashMap, MapData, PerCpuArray, RingBuf},
     programs::Program,
 };
 use std::{
@@ -22,8 +27,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
 };
-use tarsier_common::{FIELDS, FIELDS_LEN, Row, SocketRecord, SpillKey, Sum, SumKey, map};
-use zerocopy::IntoBytes;
+use tarsier_common::{FIELDS, FIELDS_LEN, ListenerKey, Owner, Row, map, program};
 
 /// What the loader needs to know of the node.
 #[derive(Clone, Debug)]
@@ -32,7 +36,10 @@ pub struct Setup {
     /// Where the unified hierarchy is mounted.
     pub cgroup2: Option<PathBuf>,
     pub root_cgroup: u64,
+    pub own_tgid: u32,
+    pub proc: PathBuf,
     pub off: Vec<String>,
+    pub socket_hook: SocketHook,
     pub btf: PathBuf,
 }
 
@@ -45,15 +52,21 @@ pub struct Kernel {
 struct Loaded {
     ebpf: aya::Ebpf,
     attached: [bool; UNITS.len()],
+    hook: Option<&'static Hook>,
+    iterators: Vec<(&'static str, KernelIterator)>,
     news: RingBuf<MapData>,
-    totals: Option<MapIterator>,
-    spilled_sockets: HashMap<MapData, SpillKey, SocketRecord>,
-    spilled_sums: HashMap<MapData, SumKey, Sum>,
-    epoch_map: Array<MapData, u32>,
-    epoch: u32,
-    /// Taken from the spill maps, to be handed on.
-    held: RawBatch,
+    listeners: HashMap<MapData, ListenerKey, Owner>,
+    spills: Spills,
     counters: Arc<Counters>,
+}
+
+impl Loaded {
+    fn iterator(&self, program: &str) -> Option<&KernelIterator> {
+        let mut iterators = self.iterators.iter();
+        iterators
+            .find(|(name, _)| *name == program)
+            .map(|(_, iterator)| iterator)
+    }
 }
 
 struct Counters(PerCpuArray<MapData, Row>);
@@ -138,7 +151,12 @@ impl Kernel {
                 .iter()
                 .zip(loaded.attached)
                 .all(|(unit, attached)| attached || self.is_off(unit.feature))
+                && (loaded.hook.is_some() || self.hook_is_off())
         })
+    }
+
+    fn hook_is_off(&self) -> bool {
+        self.setup.socket_hook == SocketHook::Off || self.is_off(feature::SOCKET_IO)
     }
 
     fn is_off(&self, feature: &str) -> bool {
@@ -185,7 +203,9 @@ impl Kernel {
             match attach(&mut loaded.ebpf, unit, &btf, &self.setup) {
                 Ok(iterator) => {
                     loaded.attached[index] = true;
-                    loaded.totals = loaded.totals.take().or(iterator);
+                    loaded
+                        .iterators
+                        .extend(iterator.map(|iterator| (unit.program, iterator)));
                 }
                 Err(error) => {
                     failed.push(unit.feature);
@@ -197,6 +217,88 @@ impl Kernel {
             if !failed.contains(&unit.feature) && !self.setup.off.iter().any(|off| off == unit.feature) {
                 features.ok(unit.feature);
             }
+        }
+        self.ensure_hook(&btf, features);
+    }
+
+    /// The first hook that loads, of those that may be used.
+    fn ensure_hook(&mut self, btf: &aya::Btf, features: &Features) {
+        let (off, wanted) = (self.hook_is_off(), self.setup.socket_hook);
+        let Some(loaded) = &mut self.loaded else { return };
+        if off {
+            features.set(
+                feature::SOCKET_IO,
+                State::Off,
+                "configured",
+                "the configuration says so",
+            );
+            return;
+        }
+        if loaded.hook.is_some() {
+            return;
+        }
+        let usable = |hook: &&Hook| wanted == SocketHook::Auto || wanted == hook.kind;
+        for hook in HOOKS.iter().filter(usable) {
+            let attached = hook
+                .units
+                .iter()
+                .try_for_each(|unit| attach(&mut loaded.ebpf, unit, btf, &self.setup).map(drop));
+            match attached {
+                Ok(()) => {
+                    loaded.hook = Some(hook);
+                    if hook.lacks.is_empty() {
+                        features.ok(feature::SOCKET_IO);
+                    } else {
+                        features.degraded(feature::SOCKET_IO, "receives_only", hook.lacks);
+                    }
+                    return;
+                }
+                Err(error) => {
+                    hook.units.iter().for_each(|unit| detach(&mut loaded.ebpf, unit));
+                    features.degraded(feature::SOCKET_IO, error.reason(), hint(&error));
+                }
+            }
+        }
+    }
+
+    /// Looks at every socket that there is, so that none is unknown for being older than the programs or for having
+    /// slipped past them. What it finds the next totals pass shows. `false`: there is nothing to look with.
+    pub fn inventory(&mut self, features: &Features) -> Result<bool, KernelError> {
+        let Some(loaded) = &mut self.loaded else {
+            return Ok(false);
+        };
+        let keys: Vec<ListenerKey> = loaded.listeners.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            // Gone already is as good.
+            drop(loaded.listeners.remove(&key));
+        }
+        for program in [program::INVENTORY_LISTENERS, program::INVENTORY_CONNECTIONS] {
+            let Some(iterator) = loaded.iterator(program) else {
+                return Ok(false);
+            };
+            let read = iterator.read(&mut Vec::new());
+            read.map_err(|source| KernelError::Io {
+                op: "cannot go through the sockets",
+                source,
+            })?;
+        }
+        self.inventory_of_waiting(features);
+        Ok(true)
+    }
+
+    /// Connections that nobody has accepted yet have no descriptor.
+    fn inventory_of_waiting(&self, features: &Features) {
+        let Some(loaded) = &self.loaded else { return };
+        let Some(iterator) = loaded.iterator(program::INVENTORY_WAITING) else {
+            return;
+        };
+        let listeners = loaded.listeners.iter().filter_map(Result::ok);
+        let processes = listeners.map(|(key, owner)| (key.netns, owner.tgid)).collect();
+        if read_in(iterator, &processes, &self.setup.proc).not_permitted {
+            // Nothing that is worth so much power: once somebody uses such a connection it is known.
+            let hint =
+                "not seen in other network namespaces until they are used; CAP_SYS_ADMIN would show them at once";
+            features.set(feature::INVENTORY_WAITING, State::Off, "no_permission", hint);
         }
     }
 
@@ -212,7 +314,7 @@ impl Kernel {
             }
         }
         features.degraded(feature::NEWS_RING, reason, hint.clone());
-        for unit in &UNITS {
+        for unit in UNITS.iter().chain(HOOKS[0].units) {
             features.degraded(unit.feature, reason, hint.clone());
         }
     }
@@ -223,12 +325,12 @@ impl Kernel {
     /// beginnings of those sockets have been told.
     pub fn read(&mut self, batch: &mut RawBatch, limit: usize) -> bool {
         let Some(loaded) = &mut self.loaded else { return false };
-        read_spilled(loaded);
+        loaded.spills.read();
         // Of these nobody has heard before, so nothing has to come first.
-        batch.spilled_sums.append(&mut loaded.held.spilled_sums);
+        batch.spilled_sums.append(&mut loaded.spills.sums);
         for _ in 0..limit {
             let Some(record) = loaded.news.next() else {
-                batch.spilled_sockets.append(&mut loaded.held.spilled_sockets);
+                batch.spilled_sockets.append(&mut loaded.spills.sockets);
                 return false;
             };
             batch.news.extend_from_slice(&record);
@@ -239,7 +341,8 @@ impl Kernel {
     /// The totals of all open sockets. Before the ring is read: what the ring then tells came later.
     /// `false`: there is nothing to read them with.
     pub fn read_totals(&mut self, batch: &mut RawBatch) -> Result<bool, KernelError> {
-        let Some(totals) = self.loaded.as_ref().and_then(|loaded| loaded.totals.as_ref()) else {
+        let loaded = self.loaded.as_ref();
+        let Some(totals) = loaded.and_then(|loaded| loaded.iterator(program::TOTALS)) else {
             return Ok(false);
         };
         totals
@@ -254,56 +357,19 @@ impl Kernel {
     pub fn program_stats(&self) -> Vec<ProgramStats> {
         let Some(loaded) = &self.loaded else { return Vec::new() };
         let attached = UNITS.iter().zip(loaded.attached).filter(|(_, attached)| *attached);
+        let hook = loaded.hook.map_or(&[][..], |hook| hook.units);
         attached
-            .filter_map(|(unit, _)| stats_of(loaded, unit.program))
+            .map(|(unit, _)| unit)
+            .chain(hook)
+            .filter_map(|unit| stats_of(loaded, unit.program))
             .collect()
     }
 
     /// Maps with their entries and limits.
     pub fn fill(&self) -> [(&'static str, u64, u64); 2] {
-        const CAPACITY: u64 = 65_536;
-        let counts = self.loaded.as_ref().map_or((0, 0), |loaded| {
-            (
-                loaded.spilled_sockets.keys().count() as u64,
-                loaded.spilled_sums.keys().count() as u64,
-            )
-        });
-        [
-            (map::SPILLED_SOCKETS, counts.0, CAPACITY),
-            (map::SPILLED_SUMS, counts.1, CAPACITY),
-        ]
-    }
-}
-
-/// Empties the spill maps.
-fn read_spilled(loaded: &mut Loaded) {
-    // Beyond that they stay where their number is bounded and what finds no room is counted.
-    const MAX_HELD_BYTES: usize = 8 << 20;
-    let held = &mut loaded.held;
-    let full = held.spilled_sockets.len() >= MAX_HELD_BYTES;
-    let keys: Vec<SpillKey> = loaded.spilled_sockets.keys().filter_map(Result::ok).collect();
-    for key in keys.into_iter().filter(|_| !full) {
-        if let Ok(record) = loaded.spilled_sockets.get(&key, 0)
-            && loaded.spilled_sockets.remove(&key).is_ok()
-        {
-            held.spilled_sockets.extend_from_slice(record.as_bytes());
-        }
-    }
-    let keys: Vec<SumKey> = loaded.spilled_sums.keys().filter_map(Result::ok).collect();
-    // Programs may still be adding to the present epoch; the older ones have been left alone for a drain interval.
-    for key in keys.iter().filter(|key| key.epoch != loaded.epoch) {
-        if let Ok(sum) = loaded.spilled_sums.get(key, 0)
-            && loaded.spilled_sums.remove(key).is_ok()
-        {
-            held.spilled_sums.extend_from_slice(key.as_bytes());
-            held.spilled_sums.extend_from_slice(sum.as_bytes());
-        }
-    }
-    if keys.iter().any(|key| key.epoch == loaded.epoch) {
-        let next = loaded.epoch.wrapping_add(1);
-        if loaded.epoch_map.set(0, next, 0).is_ok() {
-            loaded.epoch = next;
-        }
+        self.loaded
+            .as_ref()
+            .map_or_else(Spills::nothing, |loaded| loaded.spills.fill())
     }
 }
 
@@ -315,27 +381,31 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
         *offset = kernel.offset(structure, field)?;
     }
     let group_dead = u32::from(kernel.tracepoint_args("sched_process_exit") == Some(2));
+    let kernel_socket = kernel.bit("sock", "sk_kern_sock")?;
+    // Not on kernels that are built without it.
+    let mptcp = kernel.offset("tcp_sock", "is_mptcp").unwrap_or(u32::MAX);
     drop(kernel);
     let mut ebpf = EbpfLoader::new()
         .override_global("OFFSETS", &offsets[..], true)
         .override_global("HAS_GROUP_DEAD", &group_dead, true)
         .override_global("ROOT_CGROUP", &setup.root_cgroup, true)
+        .override_global("OWN_TGID", &setup.own_tgid, true)
+        .override_global("KERNEL_SOCKET_BIT", &kernel_socket, true)
+        .override_global("IS_MPTCP", &mptcp, true)
         .map_max_entries(map::NEWS, setup.ring_bytes)
         .load(object)?;
     let mut take = |name| ebpf.take_map(name).ok_or(KernelError::NoMap { name });
     let typed = |name| move |source| KernelError::Map { name, source };
     Ok(Loaded {
         news: RingBuf::try_from(take(map::NEWS)?).map_err(typed(map::NEWS))?,
-        spilled_sockets: HashMap::try_from(take(map::SPILLED_SOCKETS)?).map_err(typed(map::SPILLED_SOCKETS))?,
-        spilled_sums: HashMap::try_from(take(map::SPILLED_SUMS)?).map_err(typed(map::SPILLED_SUMS))?,
-        epoch_map: Array::try_from(take(map::EPOCH)?).map_err(typed(map::EPOCH))?,
-        epoch: 0,
-        held: RawBatch::default(),
+        listeners: HashMap::try_from(take(map::LISTENERS)?).map_err(typed(map::LISTENERS))?,
+        spills: Spills::new(&mut take)?,
         counters: Arc::new(Counters(
             PerCpuArray::try_from(take(map::COUNTERS)?).map_err(typed(map::COUNTERS))?,
         )),
-        totals: None,
+        iterators: Vec::new(),
         attached: [false; UNITS.len()],
+        hook: None,
         ebpf,
     })
 }

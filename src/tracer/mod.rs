@@ -4,6 +4,8 @@ pub mod btf;
 pub mod error;
 pub mod iter;
 pub mod kernel;
+mod namespaces;
 pub mod object;
+mod spills;
 pub mod stats;
 mod units;

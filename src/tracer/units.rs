@@ -1,18 +1,28 @@
 //! The programs: which feature each belongs to, where it is attached, and how.
-use super::{error::KernelError, iter::MapIterator, kernel::Setup};
-use crate::base::features::feature;
+use super::{error::KernelError, iter::Iterator, kernel::Setup};
+use crate::{base::features::feature, config::SocketHook};
 use aya::{
     Ebpf,
     maps::Map,
-    programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Iter},
+    programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FExit, Iter, Program, ProgramError},
 };
-use std::{fs::File, os::fd::AsFd};
+use std::{
+    fs::File,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 use tarsier_common::{map, program};
 
 pub(super) enum Attach {
     Tracepoint(&'static str),
+    /// Where a function of the kernel returns.
+    Exit(&'static str),
     Connect,
+    /// Over the storage of all sockets.
     Totals,
+    /// Over the descriptors of all processes.
+    Descriptors,
+    /// Over the connections of the network namespace it is read from.
+    Connections,
 }
 
 pub(super) struct Unit {
@@ -30,8 +40,15 @@ const fn unit(program: &'static str, feature: &'static str, attach: Attach) -> U
 }
 
 /// In the order of attaching: what ends things before what begins them, so that nothing is seen to begin only.
-pub(super) const UNITS: [Unit; 11] = [
+pub(super) const UNITS: [Unit; 14] = [
     unit(program::TOTALS, feature::TOTALS, Attach::Totals),
+    unit(program::INVENTORY_LISTENERS, feature::INVENTORY, Attach::Descriptors),
+    unit(program::INVENTORY_CONNECTIONS, feature::INVENTORY, Attach::Descriptors),
+    unit(
+        program::INVENTORY_WAITING,
+        feature::INVENTORY_WAITING,
+        Attach::Connections,
+    ),
     unit(
         program::TCP_DESTROY,
         feature::TCP_STATE,
@@ -76,13 +93,62 @@ pub(super) const UNITS: [Unit; 11] = [
     unit(program::CONNECT6, feature::CONNECT_ATTEMPTS, Attach::Connect),
 ];
 
-/// Loads and attaches one program. The totals' iterator is to be kept by the caller: it is read, not run by events.
+/// One of the ways to learn who sends and receives. Both programs of a hook, or none.
+pub(super) struct Hook {
+    pub kind: SocketHook,
+    pub units: &'static [Unit],
+    /// What it does not see. Empty: nothing.
+    pub lacks: &'static str,
+}
+
+/// The first that loads is taken.
+pub(super) const HOOKS: [Hook; 3] = [
+    Hook {
+        kind: SocketHook::Tracepoint,
+        units: &[
+            unit(
+                program::IO_SENT,
+                feature::SOCKET_IO,
+                Attach::Tracepoint("sock_send_length"),
+            ),
+            unit(
+                program::IO_RECEIVED,
+                feature::SOCKET_IO,
+                Attach::Tracepoint("sock_recv_length"),
+            ),
+        ],
+        lacks: "",
+    },
+    Hook {
+        kind: SocketHook::Fexit,
+        units: &[
+            unit(program::IO_SENT_EXIT, feature::SOCKET_IO, Attach::Exit("tcp_sendmsg")),
+            unit(
+                program::IO_RECEIVED_EXIT,
+                feature::SOCKET_IO,
+                Attach::Exit("tcp_recvmsg"),
+            ),
+        ],
+        lacks: "",
+    },
+    Hook {
+        kind: SocketHook::Receive,
+        units: &[unit(
+            program::IO_CONSUMED,
+            feature::SOCKET_IO,
+            Attach::Tracepoint("tcp_rcv_space_adjust"),
+        )],
+        lacks: "a passed socket that its new owner only sends on stays with the listener's owner until an inventory",
+    },
+];
+
+/// Loads and attaches one program. An iterator is to be kept by the caller: it is read, not run by events.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     unit: &Unit,
     btf: &aya::Btf,
     setup: &Setup,
-) -> Result<Option<MapIterator>, KernelError> {
+) -> Result<Option<Iterator>, KernelError> {
     let name = unit.program;
     let failed = |source| KernelError::Program { name, source };
     let program = ebpf.program_mut(name).ok_or(KernelError::NoProgram { name })?;
@@ -92,6 +158,13 @@ pub(super) fn attach(
             let program: &mut BtfTracePoint = program.try_into().map_err(failed)?;
             if !loaded_before {
                 program.load(tracepoint, btf).map_err(failed)?;
+            }
+            program.attach().map_err(failed)?;
+        }
+        Attach::Exit(function) => {
+            let program: &mut FExit = program.try_into().map_err(failed)?;
+            if !loaded_before {
+                program.load(function, btf).map_err(failed)?;
             }
             program.attach().map_err(failed)?;
         }
@@ -109,19 +182,47 @@ pub(super) fn attach(
             program.attach(root, CgroupAttachMode::Single).map_err(failed)?;
         }
         Attach::Totals => {
-            let program: &mut Iter = program.try_into().map_err(failed)?;
-            if !loaded_before {
-                program.load("bpf_sk_storage_map", btf).map_err(failed)?;
-            }
-            let program = program.fd().map_err(failed)?.as_fd().try_clone_to_owned();
-            let io = |op| move |source| KernelError::Io { op, source };
-            let program = program.map_err(io("cannot keep the totals program"))?;
+            let program = iterator(program, "bpf_sk_storage_map", btf).map_err(failed)?;
             let Some(Map::SkStorage(sockets)) = ebpf.map(map::SOCKETS) else {
                 return Err(KernelError::NoMap { name: map::SOCKETS });
             };
-            let iterator = MapIterator::attach(program.as_fd(), sockets.fd().as_fd());
-            return iterator.map(Some).map_err(io("cannot attach the totals iterator"));
+            return attach_iterator(program, Some(sockets.fd().as_fd())).map(Some);
+        }
+        Attach::Descriptors => {
+            let program = iterator(program, "task_file", btf).map_err(failed)?;
+            return attach_iterator(program, None).map(Some);
+        }
+        Attach::Connections => {
+            let program = iterator(program, "tcp", btf).map_err(failed)?;
+            return attach_iterator(program, None).map(Some);
         }
     }
     Ok(None)
+}
+
+/// Takes back what was attached: of a hook of which the other half does not load.
+pub(super) fn detach(ebpf: &mut Ebpf, unit: &Unit) {
+    let unloaded = match ebpf.program_mut(unit.program) {
+        Some(Program::BtfTracePoint(program)) => program.unload(),
+        Some(Program::FExit(program)) => program.unload(),
+        _ => Ok(()),
+    };
+    // Not loaded: nothing to take back.
+    drop(unloaded);
+}
+
+/// A descriptor of its own, so that the object is free for its maps.
+fn iterator(program: &mut Program, over: &str, btf: &aya::Btf) -> Result<OwnedFd, ProgramError> {
+    let program: &mut Iter = program.try_into()?;
+    if program.fd().is_err() {
+        program.load(over, btf)?;
+    }
+    Ok(program.fd()?.as_fd().try_clone_to_owned()?)
+}
+
+fn attach_iterator(program: OwnedFd, map: Option<BorrowedFd<'_>>) -> Result<Iterator, KernelError> {
+    Iterator::attach(program.as_fd(), map).map_err(|source| KernelError::Io {
+        op: "cannot attach an iterator",
+        source,
+    })
 }

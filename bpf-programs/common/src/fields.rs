@@ -46,6 +46,9 @@ fields! {
     TCP_SENT = "tcp_sock"."bytes_sent",
     TCP_RETRANS = "tcp_sock"."bytes_retrans",
     TCP_RECEIVED = "tcp_sock"."bytes_received",
+    TCP_RETRANSMITS = "tcp_sock"."total_retrans",
+    TCP_RTT = "tcp_sock"."srtt_us",
+    SOCKET_SK = "socket"."sk",
 }
 
 pub const FIELDS_LEN: usize = FIELDS.len();

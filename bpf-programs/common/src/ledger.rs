@@ -16,7 +16,9 @@ pub mod kind {
     pub const CLOSE: u16 = 8;
     pub const LISTEN: u16 = 9;
     pub const LISTEN_CLOSE: u16 = 10;
-    pub const COUNT: u16 = 11;
+    /// A connection that the other side had begun has ended. Its beginning is no news: nothing needs to know it at once.
+    pub const ACCEPTED_CLOSE: u16 = 11;
+    pub const COUNT: u16 = 12;
 }
 
 /// As they appear in the label `kind`, indexed by kind.
@@ -32,6 +34,7 @@ pub const KIND_NAMES: [&str; kind::COUNT as usize] = [
     "connection_closed",
     "listen_opened",
     "listen_closed",
+    "accepted_closed",
 ];
 
 /// Columns of a row. `OBSERVED` is bumped before anything can fail; each event then ends in exactly one of the others.
@@ -45,7 +48,9 @@ pub mod column {
     pub const DEFERRED: usize = 3;
     /// The ring was full, and nothing else carries it.
     pub const LOST: usize = 4;
-    pub const COUNT: usize = 5;
+    /// Added up where it happened, on purpose: nobody needs to hear of each.
+    pub const SUMMED: usize = 5;
+    pub const COUNT: usize = 6;
 }
 
 /// Value of the per-CPU array `COUNTERS`, which has one per kind.
@@ -59,6 +64,7 @@ pub mod map {
     pub const SPILLED_SOCKETS: &str = "SPILLED_SOCKETS";
     pub const SPILLED_SUMS: &str = "SPILLED_SUMS";
     pub const EPOCH: &str = "EPOCH";
+    pub const LISTENERS: &str = "LISTENERS";
 }
 
 /// Names of programs, as the object and the loader spell them.
@@ -74,4 +80,12 @@ pub mod program {
     pub const CONNECT4: &str = "connect4";
     pub const CONNECT6: &str = "connect6";
     pub const TOTALS: &str = "totals";
+    pub const INVENTORY_LISTENERS: &str = "inventory_listeners";
+    pub const INVENTORY_CONNECTIONS: &str = "inventory_connections";
+    pub const INVENTORY_WAITING: &str = "inventory_waiting";
+    pub const IO_SENT: &str = "io_sent";
+    pub const IO_RECEIVED: &str = "io_received";
+    pub const IO_SENT_EXIT: &str = "io_sent_exit";
+    pub const IO_RECEIVED_EXIT: &str = "io_received_exit";
+    pub const IO_CONSUMED: &str = "io_consumed";
 }

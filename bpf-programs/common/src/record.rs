@@ -88,12 +88,35 @@ pub mod socket_flag {
     pub const ANNOUNCED: u8 = 1;
     /// How long the connect took is not known: the kernel skipped the program that would have measured it.
     pub const NO_DURATION: u8 = 2;
+    /// The other side connected.
+    pub const ACCEPTED: u8 = 4;
+    /// It began before anybody looked: its bytes are counted from then on, its beginning never is.
+    pub const OLD: u8 = 8;
+    /// The owner is known. Until then it is the listener's, and may be corrected.
+    pub const SETTLED: u8 = 16;
 }
+
+/// What ended a connection.
+pub mod close_reason {
+    /// This side sent the first FIN, or reset it.
+    pub const LOCAL: u8 = 0;
+    /// The other side sent the first FIN.
+    pub const PEER: u8 = 1;
+    /// A reset came, or the administrator killed it.
+    pub const RESET: u8 = 2;
+    /// The other side did not answer any more.
+    pub const TIMEOUT: u8 = 3;
+    pub const COUNT: usize = 4;
+}
+
+/// As they appear in the label `reason`, indexed by reason.
+pub const CLOSE_REASON_NAMES: [&str; close_reason::COUNT] = ["local", "peer", "reset", "timeout"];
 
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 
-/// One socket: the news `CONNECT`, `CONNECT_FAILED`, `CLOSE`, `LISTEN`, `LISTEN_CLOSE`, and each row of the totals pass.
+/// One socket: the news `CONNECT`, `CONNECT_FAILED`, `CLOSE`, `ACCEPTED_CLOSE`, `LISTEN`, `LISTEN_CLOSE`, and each row of
+/// the totals pass.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct SocketRecord {
@@ -119,9 +142,15 @@ pub struct SocketRecord {
     pub flags: u8,
     /// Why a connect failed; 0 where the kernel does not tell (given up by the caller, or refused before the SYN).
     pub errno: i32,
-    pub padding: u32,
+    /// Segments that were sent again, the SYN among them.
+    pub retransmits: u32,
+    /// Smoothed round-trip time in microseconds; 0: not measured yet.
+    pub rtt_us: u32,
+    /// One of `close_reason`; in `CLOSE` and `ACCEPTED_CLOSE` only.
+    pub reason: u8,
+    pub padding: [u8; 3],
 }
-const _: () = assert!(size_of::<SocketRecord>() == 144);
+const _: () = assert!(size_of::<SocketRecord>() == 152);
 
 /// Key of `SPILLED_SOCKETS`: sockets that user space may know, whose close found no room in the ring.
 #[repr(C)]
@@ -141,9 +170,12 @@ pub struct SumKey {
     pub start_ns: u64,
     pub tgid: u32,
     pub netns: u32,
-    pub remote: [u8; 16],
-    pub remote_port: u16,
-    pub family: u16,
+    /// Of the remote end; of the local one where the other side connected.
+    pub address: [u8; 16],
+    pub port: u16,
+    pub family: u8,
+    /// 1: the other side connected.
+    pub accepted: u8,
     /// The value of `EPOCH` at the time. User space raises it and then takes what older ones hold: nobody adds to them.
     pub epoch: u32,
 }
@@ -152,12 +184,26 @@ const _: () = assert!(size_of::<SumKey>() == 48);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct Sum {
+    /// Or accepts.
     pub connects: u64,
     pub failures: u64,
     pub connect_ns: u64,
     pub sent_bytes: u64,
     pub received_bytes: u64,
+    pub retransmits: u64,
+    /// By `close_reason`.
+    pub closes: [u64; close_reason::COUNT],
     pub comm: [u8; COMM_LEN],
+}
+
+/// Key of `LISTENERS`: what an inventory has found to listen. Tells the role of connections that began before.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct ListenerKey {
+    pub netns: u32,
+    /// Host order.
+    pub port: u16,
+    pub padding: u16,
 }
 
 #[cfg(feature = "user")]
@@ -171,4 +217,8 @@ mod pod {
     unsafe impl aya::Pod for super::Sum {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::SocketRecord {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::ListenerKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Owner {}
 }

@@ -144,9 +144,9 @@ fn record(path: &std::path::Path) {
     let key = SumKey {
         cgroup_id: 77,
         netns: 1,
-        remote: seen.remote,
-        remote_port: 5432,
-        family: AF_INET,
+        address: seen.remote,
+        port: 5432,
+        family: AF_INET as u8,
         ..SumKey::default()
     };
     let sum = Sum {

@@ -89,8 +89,11 @@ async fn one_container_by_its_id() {
         "processes": 4,
         "destinations": [{"destination": "10.0.0.1:80", "actual_destination": "10.0.0.1:80",
             "successful_connects": 6, "failed_connects": 2, "active": 2, "connect_seconds": 0.002,
-            "sent_bytes": 20, "received_bytes": 40, "failures": {"refused": 2}}],
-        "listens": [{"address": "[::1]:443", "open": true, "sockets": 4}]});
+            "sent_bytes": 20, "received_bytes": 40, "retransmits": 8, "failures": {"refused": 2},
+            "closes": {"local": 2, "peer": 2, "reset": 0, "timeout": 0}}],
+        "listens": [{"address": "[::1]:443", "open": true, "sockets": 4, "accepted": 0, "active": 0, "sent_bytes": 0,
+            "received_bytes": 0, "retransmits": 0,
+            "closes": {"local": 0, "peer": 0, "reset": 0, "timeout": 0}}]});
     for path in [
         "%2Fsystem.slice%2Fx",
         "system.slice/x",

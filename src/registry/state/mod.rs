@@ -204,6 +204,9 @@ impl RegistryState {
             Event::ConnectionClosed(event) => {
                 self.socket(&event, Some(kind::CLOSE), ContainerEvent::Closed, now, effects);
             }
+            Event::AcceptedClosed(event) => {
+                self.socket(&event, Some(kind::ACCEPTED_CLOSE), ContainerEvent::Closed, now, effects);
+            }
             Event::ListenOpened(event) => {
                 self.socket(&event, Some(kind::LISTEN), ContainerEvent::ListenOpened, now, effects);
             }

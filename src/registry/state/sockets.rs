@@ -2,18 +2,21 @@
 use super::{MAX_SUMS, RegistryState, Target};
 use crate::{
     base::{
-        ids::{NetnsId, ProcKey, SocketId},
+        ids::{NetnsId, ProcKey},
         ledger::Reason,
         now::Now,
     },
     container::{destination::SkipReason, state::ContainerEvent},
-    decode::{Owner, SocketEvent, SumEvent},
+    decode::{Owner, Role, SocketEvent, SumEvent},
     registry::{
         effects::{Ask, Effects, SlotId},
         identity,
     },
 };
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 impl RegistryState {
     pub(super) fn socket(
@@ -26,7 +29,7 @@ impl RegistryState {
     ) {
         let target = match self.refuses(event) {
             Some(reason) => Target::Nowhere(reason),
-            None => self.target_of_socket(event.socket, &event.owner, now, effects),
+            None => self.target_of_socket(event, now, effects),
         };
         let slot = match target {
             Target::Slot(slot) => slot,
@@ -39,7 +42,7 @@ impl RegistryState {
         let event_for = make(*event);
         match event_for {
             ContainerEvent::Opened(_) | ContainerEvent::Seen(_) | ContainerEvent::ListenOpened(_) => {
-                self.slots.socket_opened(event.socket, slot, event.time_ns);
+                self.slots.socket_opened(event, slot);
             }
             ContainerEvent::Closed(_) | ContainerEvent::ListenClosed(_) => self.slots.socket_closed(event.socket),
             _ => {}
@@ -59,27 +62,43 @@ impl RegistryState {
         if event.owner.kernel_thread {
             return Some(Reason::KernelThread);
         }
-        let decision = if event.listening {
-            self.settings.filter.decide_listen(event.local)
-        } else {
-            self.settings
-                .filter
-                .decide(event.remote, event.netns == self.node.host_netns)
+        let in_host = event.netns == self.node.host_netns;
+        self.refuses_address(event.listening, event.role, event.local, event.remote, in_host)
+    }
+
+    /// A connection is judged by the address that it is shown under.
+    fn refuses_address(
+        &self,
+        listening: bool,
+        role: Role,
+        local: SocketAddr,
+        remote: SocketAddr,
+        in_host: bool,
+    ) -> Option<Reason> {
+        let filter = &self.settings.filter;
+        let decision = match role {
+            _ if listening => filter.decide_listen(local),
+            Role::Server => filter.decide_accepted(local, in_host),
+            Role::Client => filter.decide(remote, in_host),
         };
         decision.err().map(reason_of)
     }
 
-    pub(super) fn target_of_socket(
-        &mut self,
-        socket: SocketId,
-        owner: &Owner,
-        now: Now,
-        effects: &mut Effects,
-    ) -> Target {
-        if let Some(slot) = self.slots.slot_of_socket(socket) {
-            return Target::Slot(slot);
+    /// A socket stays with the container it was first seen with, unless another process is found to have it.
+    fn target_of_socket(&mut self, event: &SocketEvent, now: Now, effects: &mut Effects) -> Target {
+        let Some(known) = self.slots.socket(event.socket) else {
+            return self.target_of_owner(&event.owner, now, effects);
+        };
+        if known.tgid == event.owner.process.tgid {
+            return Target::Slot(known.slot);
         }
-        self.target_of_owner(owner, now, effects)
+        let target = self.target_of_owner(&event.owner, now, effects);
+        if !matches!(target, Target::Slot(slot) if slot == known.slot) {
+            self.slots.socket_closed(event.socket);
+            self.slots
+                .route(known.slot, ContainerEvent::Released(event.socket), None, now, effects);
+        }
+        target
     }
 
     /// A socket's owner is who connected or listened: by now it may be elsewhere, or gone and its pid another's. So this
@@ -121,7 +140,10 @@ impl RegistryState {
 
     pub(super) fn sum(&mut self, sum: &SumEvent, now: Now, effects: &mut Effects) {
         let in_host = sum.netns == self.node.host_netns;
-        if self.settings.filter.decide(sum.remote, in_host).is_err() {
+        if self
+            .refuses_address(false, sum.role, sum.address, sum.address, in_host)
+            .is_some()
+        {
             return;
         }
         let target = match sum.process {

@@ -13,7 +13,7 @@ use crate::{
     },
     config::Standalone,
     container::{destination::Filter, state::Limits},
-    decode::{CgroupEvent, Comm, Event, Owner, ProcessEvent, SocketEvent, SumEvent},
+    decode::{CgroupEvent, Comm, Event, Owner, ProcessEvent, Role, SocketEvent, SumEvent},
 };
 use std::time::Duration;
 use tarsier_common::kind;
@@ -116,18 +116,14 @@ fn exited(owner: Owner) -> Event {
 
 fn socket(cookie: u64, owner: Owner) -> SocketEvent {
     SocketEvent {
-        time_ns: 1,
         socket: SocketId { cookie, generation: 1 },
         owner,
         netns: HOST,
         local: "192.0.2.1:40000".parse().unwrap(),
         remote: "192.0.2.9:80".parse().unwrap(),
         connect_ns: Some(1),
-        sent_bytes: 0,
-        received_bytes: 0,
-        errno: 0,
-        listening: false,
         announced: true,
+        ..SocketEvent::example()
     }
 }
 
@@ -136,13 +132,16 @@ fn ten_connects(cgroup: CgroupId) -> SumEvent {
         cgroup,
         process: None,
         netns: HOST,
-        remote: "192.0.2.9:80".parse().unwrap(),
+        role: Role::Client,
+        address: "192.0.2.9:80".parse().unwrap(),
         comm: comm("app"),
         connects: 10,
         failures: 1,
         connect_ns: 5,
         sent_bytes: 6,
         received_bytes: 7,
+        retransmits: 0,
+        closes: [10, 0, 0, 0],
     }
 }
 

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What was there before the programs: every socket that a process holds, in every network namespace. Two passes: the
+//! listens first, for they tell which of two ends connected. Needs iter/task_file (5.8) and bpf_sock_from_file (5.11).
+use crate::{
+    accept::settle,
+    kernel::{is_kernels, load, netns, owner},
+    maps::{LISTENERS, PerSocket, SOCKETS, address, word},
+    socket::{CREATE, bytes, set_remote, storage},
+    tcp::{CLOSE, IPPROTO_TCP, LISTEN, SYN_RECV, SYN_SENT},
+};
+use aya_ebpf::helpers::generated as h;
+use core::{
+    ffi::c_void,
+    ptr::{addr_of_mut, null},
+};
+use tarsier_common::{AF_INET, AF_INET6, Field, ListenerKey, socket_flag, stage};
+
+#[repr(C)]
+pub struct Context {
+    meta: *const c_void,
+    task: *const u8,
+    descriptor: u64,
+    file: *mut aya_ebpf::bindings::file,
+}
+
+// aya-ebpf has no macro for iterators.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub unsafe extern "C" fn inventory_listeners(ctx: *const Context) -> i32 {
+    unsafe {
+        let (task, sk) = tcp_socket(ctx);
+        if sk.is_null() || i32::from(load::<u8>(sk, Field::SK_STATE)) != LISTEN {
+            return 0;
+        }
+        let mut socket = storage(sk, 0);
+        if socket.is_null() {
+            adopt(sk, task);
+            socket = storage(sk, 0);
+            if socket.is_null() {
+                return 0;
+            }
+        } else {
+            held_by(socket, task);
+        }
+        let key = ListenerKey {
+            netns: (*socket).netns,
+            port: load(sk, Field::SK_PORT),
+            padding: 0,
+        };
+        let _ = LISTENERS.insert(key, (*socket).owner, 0);
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub unsafe extern "C" fn inventory_connections(ctx: *const Context) -> i32 {
+    unsafe {
+        let (task, sk) = tcp_socket(ctx);
+        if sk.is_null() {
+            return 0;
+        }
+        let socket = storage(sk, 0);
+        if socket.is_null() {
+            adopt(sk, task);
+        } else if (*socket).word & word::SETTLED == 0 {
+            settle(sk, socket, task);
+        } else if (*socket).stage == stage::ESTABLISHED && (*socket).word & word::KNOWN == 0 {
+            held_by(socket, task);
+        }
+    }
+    0
+}
+
+/// The process and its TCP socket, or null.
+#[inline(always)]
+unsafe fn tcp_socket(ctx: *const Context) -> (*const u8, *const u8) {
+    const NONE: (*const u8, *const u8) = (null(), null());
+    unsafe {
+        let (task, file) = ((*ctx).task, (*ctx).file);
+        if task.is_null() || file.is_null() {
+            return NONE;
+        }
+        let socket = h::bpf_sock_from_file(file) as *const u8;
+        if socket.is_null() {
+            return NONE;
+        }
+        let sk: *const u8 = load(socket, Field::SOCKET_SK);
+        if sk.is_null() {
+            return NONE;
+        }
+        let family: u16 = load(sk, Field::SK_FAMILY);
+        if (family != AF_INET && family != AF_INET6) || load::<u16>(sk, Field::SK_PROTOCOL) != IPPROTO_TCP {
+            return NONE;
+        }
+        (task, sk)
+    }
+}
+
+/// Of several holders of what began before anybody looked, the one that started last: who passes a socket on is older
+/// than who gets it.
+#[inline(always)]
+unsafe fn held_by(socket: *mut PerSocket, task: *const u8) {
+    unsafe {
+        if (*socket).flags & socket_flag::OLD == 0 {
+            return;
+        }
+        let leader: *const u8 = load(task, Field::TASK_LEADER);
+        if !leader.is_null() && load::<u64>(leader, Field::TASK_START) > (*socket).owner.start_ns {
+            owner(task, &mut *addr_of_mut!((*socket).owner));
+        }
+    }
+}
+
+/// Storage for a socket that has none, because it is older than the programs. In one step with what it contains: the
+/// other programs may meet it at any time.
+#[inline(always)]
+pub unsafe fn adopt(sk: *const u8, task: *const u8) {
+    unsafe {
+        let mut new = PerSocket::new();
+        owner(task, &mut new.owner);
+        new.word = word::SETTLED;
+        adopt_as(sk, new);
+    }
+}
+
+#[inline(always)]
+unsafe fn adopt_as(sk: *const u8, mut new: PerSocket) {
+    unsafe {
+        let state = i32::from(load::<u8>(sk, Field::SK_STATE));
+        match state {
+            LISTEN => new.stage = stage::LISTENING,
+            // Its end is still to come, and with it the count.
+            SYN_SENT => new.stage = stage::CONNECTING,
+            CLOSE | SYN_RECV => return,
+            _ => new.stage = stage::ESTABLISHED,
+        }
+        if is_kernels(sk) {
+            return;
+        }
+        new.flags = if state == SYN_SENT {
+            socket_flag::NO_DURATION
+        } else {
+            socket_flag::OLD
+        };
+        new.generation = 1;
+        new.cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
+        new.family = load(sk, Field::SK_FAMILY);
+        new.netns = netns(sk);
+        new.begun_ns = h::bpf_ktime_get_ns();
+        if new.stage == stage::ESTABLISHED {
+            let key = ListenerKey {
+                netns: new.netns,
+                port: load(sk, Field::SK_PORT),
+                padding: 0,
+            };
+            if LISTENERS.get(key).is_some() {
+                new.flags |= socket_flag::ACCEPTED;
+            }
+            let tcp = h::bpf_skc_to_tcp_sock(sk as *mut c_void) as *const u8;
+            if tcp.is_null() {
+                return;
+            }
+            (new.sent_before, new.received_before) = bytes(sk, tcp);
+        }
+        if new.flags & socket_flag::ACCEPTED == 0 {
+            set_remote(sk, new.family, &mut new.remote, &mut new.remote_port);
+        }
+        let socket = h::bpf_sk_storage_get(address(&SOCKETS), sk as *mut c_void, addr_of_mut!(new).cast(), CREATE)
+            as *mut PerSocket;
+        // It ended while nobody could be told.
+        if !socket.is_null() && i32::from(load::<u8>(sk, Field::SK_STATE)) == CLOSE {
+            (*socket).word = word::CLOSED;
+            (*socket).stage = stage::ENDED;
+        }
+    }
+}
+
+#[repr(C)]
+pub struct TcpContext {
+    meta: *const c_void,
+    sk: *mut c_void,
+}
+
+/// Connections without a descriptor, of the namespace from which this is read: those that wait to be accepted belong to
+/// whoever listens. Needs iter/tcp (5.9).
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub unsafe extern "C" fn inventory_waiting(ctx: *const TcpContext) -> i32 {
+    unsafe {
+        let common = (*ctx).sk;
+        if common.is_null() {
+            return 0;
+        }
+        // Null for requests, and for what only waits for late segments.
+        let sk = h::bpf_skc_to_tcp_sock(common) as *const u8;
+        if sk.is_null() || !storage(sk, 0).is_null() {
+            return 0;
+        }
+        let key = ListenerKey {
+            netns: netns(sk),
+            port: load(sk, Field::SK_PORT),
+            padding: 0,
+        };
+        if let Some(listener) = LISTENERS.get(key) {
+            let mut new = PerSocket::new();
+            new.owner = *listener;
+            adopt_as(sk, new);
+        }
+    }
+    0
+}
