@@ -68,8 +68,8 @@ unsafe fn attempt(ctx: &SockAddrContext) -> Option<*mut PerSocket> {
             stage::ATTEMPT => never_sent(socket, 0),
             // The kernel skipped the program at CLOSE; the bytes of that life are gone.
             stage::CONNECTING | stage::ESTABLISHED => {
-                let record = describe(socket, header::<SocketRecord>(kind::CLOSE, 0));
-                end(socket, &record);
+                let mut record = describe(socket, header::<SocketRecord>(kind::CLOSE, 0));
+                end(socket, &mut record);
             }
             _ => {}
         }

@@ -175,24 +175,22 @@ pub unsafe fn reason(sk: *const u8, old: i32) -> u8 {
     }
 }
 
-/// `CONNECT` and `LISTEN`: where the ring is full, the next totals pass shows the socket instead.
+/// `LISTEN`: where the ring is full, the next totals pass shows the socket instead.
 #[inline(always)]
 pub unsafe fn announce(socket: *mut PerSocket, record: &SocketRecord) {
     let kind = record.header.kind;
     if send(kind, record) {
         // The socket's lock is held from before the send: no close comes between.
-        unsafe {
-            mark(socket, word::KNOWN);
-            (*socket).flags |= socket_flag::ANNOUNCED;
-        }
+        let _ = unsafe { mark(socket, word::KNOWN) };
     } else {
         count(kind, column::DEFERRED);
     }
 }
 
-/// The last news of a connection, once. Where the ring is full its totals go to a spill map.
+/// The last news of a socket, once. A connection that no pass has shown is added up with its like, for nobody waits for its
+/// end; where the ring is full, the others go to a map of their own.
 #[inline(always)]
-pub unsafe fn end(socket: *mut PerSocket, record: &SocketRecord) {
+pub unsafe fn end(socket: *mut PerSocket, record: &mut SocketRecord) {
     let kind = record.header.kind;
     unsafe {
         let before = close(socket);
@@ -203,8 +201,10 @@ pub unsafe fn end(socket: *mut PerSocket, record: &SocketRecord) {
         }
         count(kind, column::OBSERVED);
         let known = before & word::KNOWN != 0;
-        // Nobody waits for the end of an accepted connection that nobody has heard of.
-        let told = kind != kind::ACCEPTED_CLOSE || known;
+        if known {
+            record.flags |= socket_flag::SHOWN;
+        }
+        let told = known || (kind != kind::CLOSE && kind != kind::ACCEPTED_CLOSE);
         if told && send(kind, record) {
             return;
         }
@@ -237,6 +237,6 @@ pub unsafe fn never_sent(socket: *mut PerSocket, errno: i32) {
     unsafe {
         let mut record = describe(socket, header::<SocketRecord>(kind::CONNECT_FAILED, 0));
         record.errno = errno;
-        end(socket, &record);
+        end(socket, &mut record);
     }
 }

@@ -63,8 +63,8 @@ unsafe fn begin(sk: *const u8) {
         let socket = storage(sk, CREATE);
         if socket.is_null() {
             // No memory: the connection cannot be followed.
-            count(kind::CONNECT, column::OBSERVED);
-            count(kind::CONNECT, column::LOST);
+            count(kind::CLOSE, column::OBSERVED);
+            count(kind::CLOSE, column::LOST);
             return;
         }
         if (*socket).stage == stage::CONNECTING || (*socket).stage == stage::ESTABLISHED {
@@ -112,13 +112,8 @@ unsafe fn established(sk: *const u8) {
         if socket.is_null() || (*socket).stage != stage::CONNECTING {
             return;
         }
-        count(kind::CONNECT, column::OBSERVED);
-        let header = header::<SocketRecord>(kind::CONNECT, 0);
-        (*socket).connect_ns = header.time_ns - (*socket).begun_ns;
+        (*socket).connect_ns = h::bpf_ktime_get_ns() - (*socket).begun_ns;
         (*socket).stage = stage::ESTABLISHED;
-        let mut record = describe(socket, header);
-        set_addresses(sk, &mut record);
-        announce(socket, &record);
     }
 }
 
@@ -186,7 +181,7 @@ unsafe fn failed(sk: *const u8, socket: *mut PerSocket) {
         record.errno = load(sk, Field::SK_ERROR);
         set_addresses(sk, &mut record);
         set_totals(sk, socket, &mut record);
-        end(socket, &record);
+        end(socket, &mut record);
     }
 }
 
@@ -195,7 +190,7 @@ unsafe fn unlisten(sk: *const u8, socket: *mut PerSocket) {
     unsafe {
         let mut record = describe(socket, header::<SocketRecord>(kind::LISTEN_CLOSE, 0));
         set_addresses(sk, &mut record);
-        end(socket, &record);
+        end(socket, &mut record);
     }
 }
 
@@ -215,6 +210,6 @@ pub unsafe fn ended(sk: *const u8, socket: *mut PerSocket, old: i32) {
         set_addresses(sk, &mut record);
         set_totals(sk, socket, &mut record);
         record.reason = reason(sk, old);
-        socket::end(socket, &record);
+        socket::end(socket, &mut record);
     }
 }

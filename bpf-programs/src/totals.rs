@@ -84,6 +84,9 @@ pub unsafe extern "C" fn totals(ctx: *const Context) -> i32 {
         if before & word::SETTLED != 0 {
             record.flags |= socket_flag::SETTLED;
         }
+        if before & word::KNOWN != 0 {
+            record.flags |= socket_flag::SHOWN;
+        }
         set_addresses(sk, &mut record);
         if record.stage == stage::ESTABLISHED {
             set_totals(sk, socket, &mut record);

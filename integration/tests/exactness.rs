@@ -309,7 +309,7 @@ fn loopback_counts_in_the_hosts_namespace_only() {
     }
     let (stage, port) = (Stage::new(), free_port());
     let policy = [
-        ("kind", "connection_opened"),
+        ("kind", "connection_closed"),
         ("reason", "loopback_in_container"),
         ("class", "policy"),
     ];
@@ -350,7 +350,7 @@ fn ephemeral_ports_are_left_out() {
         let labels = [("kind", kind), ("reason", "ephemeral_port"), ("class", "policy")];
         stage.agent.metrics().sum("tarsier_events_dropped_total", &labels)
     };
-    let before = dropped("connection_opened");
+    let before = dropped("connection_closed");
     // Some port of the range that is free; nobody else is in this namespace.
     let [address, _] = stage.netns.inside(45_000).map(|address| address.to_string());
     let _server = stage.server().netns(&stage.netns).start(&["serve", &address]);
@@ -359,7 +359,7 @@ fn ephemeral_ports_are_left_out() {
         30
     );
     tarsier_integration::eventually(Duration::from_secs(20), "thirty are left out", || {
-        dropped("connection_opened") >= before + 30.0
+        dropped("connection_closed") >= before + 30.0
     });
     stage.expect(&address, &Traffic::default());
     let metrics = stage.agent.metrics();

@@ -132,7 +132,7 @@ fn bare_processes_left_out() {
     let _server = Place::new().cgroup(&group).start(&["serve", &address]);
     Place::new().cgroup(&group).run(&["connect", &address, "--count", "10"]);
     let dropped = [
-        ("kind", "connection_opened"),
+        ("kind", "connection_closed"),
         ("reason", "standalone_off"),
         ("class", "policy"),
     ];

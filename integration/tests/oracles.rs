@@ -189,7 +189,7 @@ fn the_books_balance_under_load_and_at_rest() {
         "process_started",
         "process_exec",
         "process_exited",
-        "connection_opened",
+        "connection_closed",
         "connection_failed",
         "connection_closed",
     ] {

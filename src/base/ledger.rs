@@ -25,7 +25,6 @@ pub enum Reason {
     LinkLocal,
     PublicNetwork,
     Deferred,
-    Summed,
     RingFull,
     Malformed,
     ActorDied,
@@ -33,7 +32,7 @@ pub enum Reason {
     PendingFull,
 }
 
-pub const REASONS: [(Reason, &str, Class); 17] = [
+pub const REASONS: [(Reason, &str, Class); 16] = [
     (Reason::Thread, "thread", Class::Policy),
     (Reason::KernelThread, "kernel_thread", Class::Policy),
     (Reason::OtherHierarchy, "other_hierarchy", Class::Policy),
@@ -45,7 +44,6 @@ pub const REASONS: [(Reason, &str, Class); 17] = [
     (Reason::LinkLocal, "link_local", Class::Policy),
     (Reason::PublicNetwork, "public_network", Class::Policy),
     (Reason::Deferred, "deferred", Class::Policy),
-    (Reason::Summed, "summed", Class::Policy),
     (Reason::RingFull, "ring_full", Class::Loss),
     (Reason::Malformed, "malformed", Class::Loss),
     (Reason::ActorDied, "actor_died", Class::Loss),
@@ -112,7 +110,18 @@ impl Counts {
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     pub delivered: Counts,
-    pub dropped: Vec<(u16, Reason)>,
+    /// With how many.
+    pub dropped: Vec<(u16, Reason, u64)>,
+}
+
+impl Outcome {
+    pub fn drop_one(&mut self, kind: u16, reason: Reason) {
+        self.drop_many(kind, reason, 1);
+    }
+
+    pub fn drop_many(&mut self, kind: u16, reason: Reason, n: u64) {
+        self.dropped.push((kind, reason, n));
+    }
 }
 
 #[derive(Default)]
@@ -161,7 +170,7 @@ impl Ledger {
         *self.kernel.lock() = Some(counters);
     }
 
-    /// Events that were read from the ring.
+    /// Events that were read from the ring or as part of a sum.
     pub fn take(self: &Arc<Self>, counts: Counts) -> InFlight {
         let mut books = self.books.lock();
         books.read.plus(&counts);
@@ -228,7 +237,8 @@ fn steady(kernel: &dyn KernelCounters) -> ([Row; KINDS], bool) {
 
 fn account(books: &Books, index: usize, row: &Row) -> KindAccount {
     let kind = index as u16;
-    let in_ring = row[column::SENT] as i64 - books.read.get(kind) as i64;
+    let handed_over = row[column::SENT] + row[column::SUMMED];
+    let in_ring = handed_over as i64 - books.read.get(kind) as i64;
     let ignored = match kind {
         kind::FORK | kind::EXIT => Reason::Thread,
         kind::CONNECT_FAILED | kind::CLOSE | kind::ACCEPTED_CLOSE => Reason::Own,
@@ -237,7 +247,6 @@ fn account(books: &Books, index: usize, row: &Row) -> KindAccount {
     let kernel = [
         (ignored, row[column::IGNORED]),
         (Reason::Deferred, row[column::DEFERRED]),
-        (Reason::Summed, row[column::SUMMED]),
         (Reason::RingFull, row[column::LOST]),
     ];
     let count_of = |reason: Reason| {
@@ -327,8 +336,8 @@ impl InFlight {
         books.in_flight.minus(&self.counts);
         self.counts = Counts::default();
         books.delivered.plus(&outcome.delivered);
-        for (kind, reason) in &outcome.dropped {
-            books.drop_events(*kind, *reason, 1);
+        for (kind, reason, n) in &outcome.dropped {
+            books.drop_events(*kind, *reason, *n);
         }
     }
 
@@ -363,19 +372,19 @@ mod tests {
     impl KernelCounters for Fixed {
         fn rows(&self) -> io::Result<[Row; KINDS]> {
             let mut rows = [Row::default(); KINDS];
-            rows[usize::from(kind::CONNECT)] = self.0;
+            rows[usize::from(kind::CLOSE)] = self.0;
             Ok(rows)
         }
     }
 
     fn counts(n: u64) -> Counts {
         let mut counts = Counts::default();
-        counts.add(kind::CONNECT, n);
+        counts.add(kind::CLOSE, n);
         counts
     }
 
     fn connects(ledger: &Ledger) -> KindAccount {
-        ledger.snapshot().kinds[usize::from(kind::CONNECT)].clone()
+        ledger.snapshot().kinds[usize::from(kind::CLOSE)].clone()
     }
 
     #[test]
@@ -403,7 +412,7 @@ mod tests {
 
         let outcome = Outcome {
             delivered: counts(1),
-            dropped: vec![(kind::CONNECT, Reason::LinkLocal)],
+            dropped: vec![(kind::CLOSE, Reason::LinkLocal, 1)],
         };
         batch.settle(&outcome);
         let account = connects(&ledger);

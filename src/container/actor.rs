@@ -113,14 +113,14 @@ impl Handler<ApplyShare> for ContainerActor {
         let now = self.ctx.now();
         let mut outcome = Outcome {
             delivered: share.counts,
-            dropped: Vec::new(),
+            ..Outcome::default()
         };
         for event in share.events {
             // Of the events that may find no room, this one is in the ledger.
             let kind = matches!(event, ContainerEvent::ListenOpened(_)).then_some(kind::LISTEN);
             if let (false, Some(kind)) = (self.state.apply(event, now), kind) {
                 outcome.delivered.remove(kind);
-                outcome.dropped.push((kind, Reason::TableFull));
+                outcome.drop_one(kind, Reason::TableFull);
             }
         }
         if let Some(in_flight) = share.in_flight {

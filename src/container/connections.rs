@@ -13,67 +13,41 @@ pub(super) struct Connection {
     pub socket: SocketId,
     /// Where it is counted, for good: an address that comes to the table later is another series.
     pub bucket: Bucket,
-    /// Its beginning is in the count. Otherwise it was found by a pass, and the news of its beginning may still come.
-    counted: bool,
-    timed: bool,
-    /// Nobody has used it yet, so it may turn out to be another container's: until then it is active, and no more.
+    /// It is not counted: nobody has used it yet, so it may turn out to be another container's.
     waiting: bool,
     sent_bytes: u64,
     received_bytes: u64,
     retransmits: u32,
-    /// What it had done when it was adopted.
-    skipped: (u64, u64, u32),
     /// When anybody last told of it, on the kernel's clock.
     pub last_ns: u64,
 }
 
 impl Connection {
-    pub(super) fn counted(event: &SocketEvent, bucket: Bucket) -> Self {
+    /// Nothing of it is counted yet.
+    pub(super) fn new(event: &SocketEvent, bucket: Bucket) -> Self {
         Self {
             socket: event.socket,
             bucket,
-            counted: true,
-            timed: event.connect_ns.is_some(),
-            waiting: false,
+            waiting: true,
             sent_bytes: 0,
             received_bytes: 0,
             retransmits: 0,
-            skipped: (0, 0, 0),
             last_ns: event.time_ns,
         }
     }
 
+    pub(super) fn was_counted(&mut self) {
+        self.waiting = false;
+    }
+
+    /// What it has done so far is counted elsewhere.
     pub(super) fn adopted(event: &SocketEvent, bucket: Bucket) -> Self {
         Self {
-            counted: false,
+            waiting: false,
             sent_bytes: event.sent_bytes,
             received_bytes: event.received_bytes,
             retransmits: event.retransmits,
-            skipped: (event.sent_bytes, event.received_bytes, event.retransmits),
-            ..Self::counted(event, bucket)
-        }
-    }
-
-    pub(super) fn waiting(event: &SocketEvent, bucket: Bucket) -> Self {
-        Self {
-            waiting: true,
-            ..Self::counted(event, bucket)
-        }
-    }
-
-    /// The news of its beginning, after a pass was faster.
-    pub(super) fn announced(&mut self, stats: &mut Stats, event: &SocketEvent) {
-        if !self.counted {
-            self.counted = true;
-            self.timed = event.connect_ns.is_some();
-            stats.began(event);
-            let (sent, received, retransmits) = std::mem::take(&mut self.skipped);
-            stats.sent_bytes += sent;
-            stats.received_bytes += received;
-            stats.retransmits += u64::from(retransmits);
-        } else if !self.timed {
-            self.timed = true;
-            stats.connect_ns += event.connect_ns.unwrap_or(0);
+            ..Self::new(event, bucket)
         }
     }
 

@@ -228,7 +228,6 @@ mod tests {
             local: local.parse().unwrap(),
             remote: "0.0.0.0:0".parse().unwrap(),
             listening: true,
-            announced: true,
             ..crate::decode::SocketEvent::example()
         }
     }

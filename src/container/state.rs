@@ -1,19 +1,20 @@
 //! All that is known about one container: its processes, its open sockets, and what they add up to, per destination and
 //! per listen address.
 //!
-//! A connection is counted once, whoever tells of it first: the news of its beginning, a totals pass, or its end.
+//! A connection is counted once, whoever tells of it first: a totals pass or its end.
 //!
 //! | told by | socket not known yet | known |
 //! | --- | --- | --- |
-//! | opened | counts it | counts it if a pass has only adopted it |
-//! | seen, news of its beginning refused by the ring | counts it and all its bytes | adds the increase |
-//! | seen, news of its beginning sent | adopted: active, its bytes so far are not counted (yet) | adds the increase |
+//! | seen for the first time | counts it and all its bytes | (never) |
 //! | seen, accepted and not used yet | active, nothing is counted | nothing, until it is used: then all of it |
 //! | seen, older than the agent | active, all bytes since the inventory | adds the increase |
-//! | closed, beginning refused or no news | counts it and all its bytes | adds the increase, no longer active |
-//! | closed, beginning sent | nothing: it was counted by a predecessor | adds the increase, no longer active |
+//! | seen, shown before | adopted: active; a predecessor has counted what it did so far | adds the increase |
+//! | closed, never shown | counts it and all its bytes | (never) |
 //! | closed, older than the agent | its bytes since the inventory | adds the increase, no longer active |
+//! | closed, shown before | nothing: a predecessor has counted it | adds the increase, no longer active |
 //! | released | nothing | no longer active here: it is another container's |
+//!
+//! Most connections end before any pass: those come added up, as sums.
 use super::{
     connections::{Connection, Traffic},
     health::HealthByRole,
@@ -36,7 +37,6 @@ pub enum ContainerEvent {
         start_ns: u64,
     },
     ProcessLeft,
-    Opened(SocketEvent),
     Failed(SocketEvent),
     Closed(SocketEvent),
     Seen(SocketEvent),
@@ -106,7 +106,6 @@ impl ContainerState {
                     self.ended_ns = Some(now.boottime_ns);
                 }
             }
-            ContainerEvent::Opened(event) => self.opened(&event),
             ContainerEvent::Failed(event) => self.traffic.destinations.of(event.remote).failed(&event),
             ContainerEvent::Closed(event) => self.closed(&event),
             ContainerEvent::Seen(event) if event.listening => applied = self.listens.opened(&event),
@@ -131,16 +130,6 @@ impl ContainerState {
         self.since_ns = Some(self.since_ns.map_or(start_ns, |since| since.min(start_ns)));
     }
 
-    fn opened(&mut self, event: &SocketEvent) {
-        if let Some(connection) = self.connections.get_mut(&event.socket) {
-            connection.announced(self.traffic.at(connection.bucket), event);
-            return;
-        }
-        let bucket = self.traffic.bucket(event);
-        self.traffic.at(bucket).began(event);
-        self.track(Connection::counted(event, bucket));
-    }
-
     fn seen(&mut self, event: &SocketEvent) {
         self.health.observe(event.role, event.rtt_us);
         if let Some(connection) = self.connections.get_mut(&event.socket) {
@@ -148,11 +137,11 @@ impl ContainerState {
             return;
         }
         let bucket = self.traffic.bucket(event);
-        if event.announced {
+        if event.shown {
             return self.track(Connection::adopted(event, bucket));
         }
         let stats = self.traffic.at(bucket);
-        let mut connection = Connection::waiting(event, bucket);
+        let mut connection = Connection::new(event, bucket);
         connection.advance(stats, event, false);
         self.track(connection);
     }
@@ -165,7 +154,7 @@ impl ContainerState {
             stats.ended(event.reason);
             return self.health.ended(event.role, event.reason);
         }
-        if event.announced && self.connections.rejected() == 0 {
+        if event.shown && self.connections.rejected() == 0 {
             return;
         }
         // Either nobody had heard of it, or there was no room to remember it.
@@ -174,10 +163,12 @@ impl ContainerState {
         let bucket = self.traffic.bucket(event);
         let stats = self.traffic.at(bucket);
         stats.ended(event.reason);
-        if !event.announced {
-            stats.began(event);
+        let mut connection = Connection::new(event, bucket);
+        if event.shown {
+            // There was no room to remember it: its beginning was counted.
+            connection.was_counted();
         }
-        Connection::counted(event, bucket).advance(stats, event, true);
+        connection.advance(stats, event, true);
     }
 
     fn track(&mut self, connection: Connection) {

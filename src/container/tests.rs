@@ -33,7 +33,6 @@ fn event(cookie: u64, remote: &str) -> SocketEvent {
         local: "192.0.2.1:40000".parse().unwrap(),
         remote: remote.parse().unwrap(),
         connect_ns: Some(7),
-        announced: true,
         ..SocketEvent::example()
     }
 }
@@ -43,9 +42,9 @@ fn bytes(mut event: SocketEvent, sent: u64, received: u64) -> SocketEvent {
     event
 }
 
-fn refused_by_ring(mut event: SocketEvent) -> SocketEvent {
-    event.announced = false;
-    event
+/// By a pass, before.
+fn shown(event: SocketEvent) -> SocketEvent {
+    SocketEvent { shown: true, ..event }
 }
 
 fn after(events: impl IntoIterator<Item = ContainerEvent>) -> ContainerState {
@@ -75,30 +74,22 @@ fn sums(state: &ContainerState) -> (u64, i64, u64, u64, u64) {
     }
 }
 
-use ContainerEvent::{Closed, Failed, ListenClosed, ListenOpened, Opened, ProcessJoined, ProcessLeft, Seen, Sweep};
+use ContainerEvent::{Closed, Failed, ListenClosed, ListenOpened, ProcessJoined, ProcessLeft, Seen, Sweep};
 
 const A: &str = "192.0.2.9:80";
 
 #[test]
 fn a_connection_is_counted_once_whoever_tells_first() {
-    let opened = || Opened(event(1, A));
     let seen = |sent| Seen(bytes(event(1, A), sent, 1));
-    let closed = || Closed(bytes(event(1, A), 30, 3));
-    assert_eq!(sums(&after([opened()])), (1, 1, 7, 0, 0));
-    assert_eq!(sums(&after([opened(), closed()])), (1, 0, 7, 30, 3));
-    assert_eq!(sums(&after([opened(), seen(10), seen(20), closed()])), (1, 0, 7, 30, 3));
-    // A pass is read before the ring, where the news of its beginning still was.
-    assert_eq!(sums(&after([seen(10), opened(), closed()])), (1, 0, 7, 30, 3));
-    assert_eq!(sums(&after([opened(), opened()])), (1, 1, 7, 0, 0));
-}
-
-#[test]
-fn what_the_ring_refused_is_made_up_for() {
-    let seen = |sent| Seen(refused_by_ring(bytes(event(1, A), sent, 1)));
-    let closed = || Closed(refused_by_ring(bytes(event(1, A), 30, 3)));
+    let again = |sent| Seen(shown(bytes(event(1, A), sent, 2)));
+    let closed = |event| Closed(bytes(event, 30, 3));
     assert_eq!(sums(&after([seen(10)])), (1, 1, 7, 10, 1));
-    assert_eq!(sums(&after([seen(10), seen(20), closed()])), (1, 0, 7, 30, 3));
-    assert_eq!(sums(&after([closed()])), (1, 0, 7, 30, 3));
+    assert_eq!(sums(&after([seen(10), again(20)])), (1, 1, 7, 20, 2));
+    assert_eq!(
+        sums(&after([seen(10), again(20), closed(shown(event(1, A)))])),
+        (1, 0, 7, 30, 3)
+    );
+    assert_eq!(sums(&after([closed(event(1, A))])), (1, 0, 7, 30, 3));
     let sum = SumEvent {
         cgroup: CgroupId(3),
         process: None,
@@ -114,33 +105,32 @@ fn what_the_ring_refused_is_made_up_for() {
         retransmits: 9,
         closes: [3, 2, 0, 0],
     };
-    let state = after([closed(), ContainerEvent::SumSpilled(sum)]);
+    let state = after([closed(event(1, A)), ContainerEvent::SumSpilled(sum)]);
     assert_eq!(sums(&state), (6, 0, 57, 530, 63));
-    assert_eq!(samples(&state).destinations[0].failures, 2);
+    let samples = samples(&state);
+    let destination = &samples.destinations[0];
+    assert_eq!((destination.failures, destination.retransmits), (2, 9));
+    assert_eq!(destination.closes, [4, 2, 0, 0]);
 }
 
 #[test]
 fn a_successor_adopts_what_is_open_and_counts_from_there() {
-    let seen = |sent| Seen(bytes(event(1, A), sent, 0));
+    let seen = |sent| Seen(shown(bytes(event(1, A), sent, 0)));
+    let closed = || Closed(shown(bytes(event(1, A), 18, 0)));
     assert_eq!(sums(&after([seen(10)])), (0, 1, 0, 0, 0));
     assert_eq!(sums(&after([seen(10), seen(15)])), (0, 1, 0, 5, 0));
-    assert_eq!(
-        sums(&after([seen(10), Closed(bytes(event(1, A), 18, 0))])),
-        (0, 0, 0, 8, 0)
-    );
+    assert_eq!(sums(&after([seen(10), closed()])), (0, 0, 0, 8, 0));
     // Counted by its predecessor, which died after the last pass.
-    assert_eq!(sums(&after([Closed(bytes(event(1, A), 18, 0))])), (0, 0, 0, 0, 0));
+    assert_eq!(sums(&after([closed()])), (0, 0, 0, 0, 0));
 }
 
 #[test]
-fn a_skipped_measurement_adds_no_time_until_it_comes() {
-    let unmeasured = || {
-        let mut event = refused_by_ring(event(1, A));
-        event.connect_ns = None;
-        event
+fn a_skipped_measurement_adds_no_time() {
+    let unmeasured = SocketEvent {
+        connect_ns: None,
+        ..event(1, A)
     };
-    assert_eq!(sums(&after([Seen(unmeasured())])), (1, 1, 0, 0, 0));
-    assert_eq!(sums(&after([Seen(unmeasured()), Opened(event(1, A))])), (1, 1, 7, 0, 0));
+    assert_eq!(sums(&after([Seen(unmeasured)])), (1, 1, 0, 0, 0));
 }
 
 #[test]
@@ -162,7 +152,7 @@ fn failures_count_by_destination_and_error() {
 
 #[test]
 fn destinations_beyond_the_limit_are_one() {
-    let to = |i: u64| Opened(event(i, &format!("192.0.2.{i}:80")));
+    let to = |i: u64| Seen(event(i, &format!("192.0.2.{i}:80")));
     let state = after((1..=10).map(to));
     let destinations = samples(&state).destinations;
     assert_eq!(destinations.len(), 4);
@@ -189,8 +179,8 @@ fn a_sweep_ends_what_no_pass_has_seen() {
     let mut late = event(2, A);
     late.time_ns = 5_000;
     let state = after([
-        Opened(event(1, A)),
-        Opened(event(2, A)),
+        Seen(event(1, A)),
+        Seen(event(2, A)),
         Seen(late),
         Sweep { before_ns: 4_000 },
     ]);
@@ -199,17 +189,17 @@ fn a_sweep_ends_what_no_pass_has_seen() {
 
 #[test]
 fn absorbing_adds_up_and_keeps_what_is_open() {
-    let mut one = after([Opened(event(1, A)), ProcessJoined { start_ns: 500 }]);
+    let mut one = after([Seen(event(1, A)), ProcessJoined { start_ns: 500 }]);
     let two = after([
-        Opened(event(2, A)),
-        Opened(event(3, A)),
-        Closed(bytes(event(3, A), 9, 9)),
+        Seen(event(2, A)),
+        Seen(event(3, A)),
+        Closed(shown(bytes(event(3, A), 9, 9))),
         ProcessJoined { start_ns: 300 },
     ]);
     one.absorb(two);
     assert_eq!(sums(&one), (3, 2, 21, 9, 9));
     assert_eq!((one.processes, one.since_ns), (2, Some(300)));
-    one.apply(Closed(bytes(event(2, A), 5, 0)), now(2));
+    one.apply(Closed(shown(bytes(event(2, A), 5, 0))), now(2));
     assert_eq!(sums(&one), (3, 1, 21, 14, 9));
 }
 
@@ -295,8 +285,8 @@ fn a_listen_is_open_while_any_of_its_sockets_is() {
 #[test]
 fn quiet_destinations_are_forgotten_and_open_ones_kept() {
     let mut state = after([
-        Opened(event(1, A)),
-        Opened(event(2, "192.0.2.8:80")),
+        Seen(event(1, A)),
+        Seen(event(2, "192.0.2.8:80")),
         Closed(event(2, "192.0.2.8:80")),
     ]);
     state.collect_garbage(now(3600), Duration::from_secs(600));
@@ -319,7 +309,7 @@ fn listens_beyond_the_limit_are_refused() {
 
 #[test]
 fn a_connection_stays_where_it_was_counted() {
-    let to = |i: u64| Opened(event(i, &format!("192.0.2.{i}:80")));
+    let to = |i: u64| Seen(event(i, &format!("192.0.2.{i}:80")));
     let mut state = after((1..=4).map(to));
     for i in 1..=3 {
         state.apply(Closed(event(i, &format!("192.0.2.{i}:80"))), now(1));
@@ -346,7 +336,6 @@ fn accepted(cookie: u64) -> SocketEvent {
         local: "192.0.2.1:80".parse().unwrap(),
         remote: "192.0.2.9:40000".parse().unwrap(),
         connect_ns: None,
-        announced: false,
         settled: false,
         ..event(cookie, A)
     }
@@ -400,11 +389,7 @@ fn an_accepted_connection_counts_when_it_is_used_or_ends() {
 
 #[test]
 fn what_is_older_than_the_agent_adds_bytes_only() {
-    let old = |event: SocketEvent| SocketEvent {
-        old: true,
-        announced: false,
-        ..event
-    };
+    let old = |event: SocketEvent| SocketEvent { old: true, ..event };
     let seen = |sent| Seen(old(bytes(event(1, A), sent, 1)));
     let closed = || Closed(old(bytes(event(1, A), 30, 3)));
     assert_eq!(sums(&after([seen(10)])), (0, 1, 0, 10, 1));
@@ -429,12 +414,12 @@ fn health_is_of_the_connection() {
     let mut failed = event(3, A);
     failed.retransmits = 2;
     let state = after([
-        Opened(event(1, A)),
+        Seen(event(1, A)),
         Seen(resent(event(1, A), 1, 100)),
         Seen(resent(event(1, A), 3, 300)),
         Closed(ended(resent(event(1, A), 4, 500), 2)),
         // Never seen by a pass: its end tells.
-        Closed(ended(refused_by_ring(resent(event(2, A), 1, 700)), 3)),
+        Closed(ended(resent(event(2, A), 1, 700), 3)),
         Failed(failed),
         Seen(resent(used(accepted(4)), 5, 900)),
     ]);

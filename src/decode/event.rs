@@ -58,8 +58,8 @@ pub struct SocketEvent {
     pub reason: CloseReason,
     pub listening: bool,
     pub role: Role,
-    /// The ring took the news of its beginning.
-    pub announced: bool,
+    /// A pass has shown it before.
+    pub shown: bool,
     /// It began before anybody looked.
     pub old: bool,
     /// The owner is the one who uses it. Otherwise it is who listens, and nothing has been sent or received yet.
@@ -95,7 +95,7 @@ impl SocketEvent {
             reason: CloseReason::LOCAL,
             listening: false,
             role: Role::Client,
-            announced: false,
+            shown: false,
             old: false,
             settled: true,
         }
@@ -164,6 +164,21 @@ pub struct SumEvent {
     pub closes: Closes,
 }
 
+impl SumEvent {
+    /// The kind that the ends in it have in the ledger.
+    pub fn kind(&self) -> u16 {
+        match self.role {
+            Role::Client => kind::CLOSE,
+            Role::Server => kind::ACCEPTED_CLOSE,
+        }
+    }
+
+    /// How many ends are in it.
+    pub fn ended(&self) -> u64 {
+        self.closes.iter().sum()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     ProcessStarted(ProcessEvent),
@@ -172,7 +187,6 @@ pub enum Event {
     CgroupMoved(ProcessEvent),
     CgroupMade(CgroupEvent),
     CgroupRemoved(CgroupEvent),
-    ConnectionOpened(SocketEvent),
     ConnectionFailed(SocketEvent),
     ConnectionClosed(SocketEvent),
     /// A connection that the other side had begun has ended.
@@ -196,7 +210,6 @@ impl Event {
             Self::CgroupMoved(_) => kind::CGROUP_MOVE,
             Self::CgroupMade(_) => kind::CGROUP_MADE,
             Self::CgroupRemoved(_) => kind::CGROUP_GONE,
-            Self::ConnectionOpened(_) => kind::CONNECT,
             Self::ConnectionFailed(_) => kind::CONNECT_FAILED,
             Self::ConnectionClosed(_) => kind::CLOSE,
             Self::AcceptedClosed(_) => kind::ACCEPTED_CLOSE,

@@ -38,7 +38,6 @@ pub fn news(record: &[u8]) -> Result<Event, DecodeError> {
         kind::CGROUP_MOVE => Event::CgroupMoved(process(record)?),
         kind::CGROUP_MADE => Event::CgroupMade(cgroup(record)?),
         kind::CGROUP_GONE => Event::CgroupRemoved(cgroup(record)?),
-        kind::CONNECT => Event::ConnectionOpened(socket(record)?),
         kind::CONNECT_FAILED => Event::ConnectionFailed(socket(record)?),
         kind::CLOSE => Event::ConnectionClosed(socket(record)?),
         kind::ACCEPTED_CLOSE => Event::AcceptedClosed(socket(record)?),
@@ -150,7 +149,7 @@ fn socket(record: &[u8]) -> Result<SocketEvent, DecodeError> {
         reason: CloseReason::new(reason).ok_or(DecodeError::UnknownReason { reason })?,
         listening: record.stage == raw::stage::LISTENING || record.header.kind == kind::LISTEN_CLOSE,
         role: role(has(raw::socket_flag::ACCEPTED)),
-        announced: has(raw::socket_flag::ANNOUNCED),
+        shown: has(raw::socket_flag::SHOWN),
         old: has(raw::socket_flag::OLD),
         settled: has(raw::socket_flag::SETTLED),
     })

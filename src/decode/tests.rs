@@ -21,7 +21,7 @@ fn record() -> raw::SocketRecord {
         remote_port: 80,
         family: raw::AF_INET,
         stage: raw::stage::ESTABLISHED,
-        flags: raw::socket_flag::ANNOUNCED,
+        flags: raw::socket_flag::SHOWN,
         ..Default::default()
     };
     record.remote[..4].copy_from_slice(&[192, 0, 2, 1]);
@@ -44,7 +44,7 @@ fn a_socket_record_keeps_every_field() {
         (Some(17), 19, 23)
     );
     assert_eq!((event.owner.process.tgid, event.time_ns), (29, 7));
-    assert!(event.announced && !event.listening);
+    assert!(event.shown && !event.listening);
 }
 
 #[test]

@@ -170,12 +170,12 @@ mod tests {
     /// An agent to whom everything has happened.
     fn busy(ctx: &Ctx, kernel: &KernelStats) {
         let mut counts = Counts::default();
-        counts.add(kind::CONNECT, 5);
+        counts.add(kind::CLOSE, 5);
         let mut delivered = Counts::default();
-        delivered.add(kind::CONNECT, 3);
+        delivered.add(kind::CLOSE, 3);
         ctx.ledger.take(counts).settle(&Outcome {
             delivered,
-            dropped: vec![(kind::CONNECT, Reason::LinkLocal), (kind::CONNECT, Reason::ActorDied)],
+            dropped: vec![(kind::CLOSE, Reason::LinkLocal, 1), (kind::CLOSE, Reason::ActorDied, 1)],
         });
         ctx.features.degraded(feature::BTF, "no_btf", "a hint is no label");
         ctx.features.ok(feature::TOTALS);
@@ -227,12 +227,12 @@ mod tests {
         contract::check(&families);
         let text = text::encode(families);
         for line in [
-            r#"tarsier_events_dropped_total{class="policy",kind="connection_opened",machine_id="",reason="link_local",system_uuid=""} 1"#,
-            r#"tarsier_events_dropped_total{class="loss",kind="connection_opened",machine_id="",reason="actor_died",system_uuid=""} 1"#,
-            r#"tarsier_events_dropped_total{class="loss",kind="connection_opened",machine_id="",reason="ring_full",system_uuid=""} 0"#,
-            r#"tarsier_events_observed_total{kind="connection_opened",machine_id="",system_uuid=""} 5"#,
-            r#"tarsier_events_delivered_total{kind="connection_opened",machine_id="",system_uuid=""} 3"#,
-            r#"tarsier_events_in_flight{kind="connection_opened",machine_id="",system_uuid=""} 0"#,
+            r#"tarsier_events_dropped_total{class="policy",kind="connection_closed",machine_id="",reason="link_local",system_uuid=""} 1"#,
+            r#"tarsier_events_dropped_total{class="loss",kind="connection_closed",machine_id="",reason="actor_died",system_uuid=""} 1"#,
+            r#"tarsier_events_dropped_total{class="loss",kind="connection_closed",machine_id="",reason="ring_full",system_uuid=""} 0"#,
+            r#"tarsier_events_observed_total{kind="connection_closed",machine_id="",system_uuid=""} 5"#,
+            r#"tarsier_events_delivered_total{kind="connection_closed",machine_id="",system_uuid=""} 3"#,
+            r#"tarsier_events_in_flight{kind="connection_closed",machine_id="",system_uuid=""} 0"#,
             r#"tarsier_feature_state{feature="btf",machine_id="",reason="no_btf",state="degraded",system_uuid=""} 1"#,
             r#"tarsier_mailbox_depth{actor="registry",machine_id="",system_uuid=""} 1"#,
             r#"tarsier_actor_restarts_total{actor="registry",cause="panic",machine_id="",system_uuid=""} 1"#,

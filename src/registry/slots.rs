@@ -206,12 +206,13 @@ impl Slots {
         self.spawn_if_due(target, effects);
     }
 
-    /// Applies an event where the state is, or makes it part of the actor's share.
+    /// Applies an event where the state is, or makes it part of the actor's share. `booked`: what it is in the ledger,
+    /// and how many of it.
     pub(super) fn route(
         &mut self,
         slot: SlotId,
         event: ContainerEvent,
-        kind: Option<u16>,
+        booked: Option<(u16, u64)>,
         now: Now,
         effects: &mut Effects,
     ) {
@@ -224,17 +225,17 @@ impl Slots {
         match &mut entry.place {
             Place::Held(state) | Place::Spawning(state) => {
                 let applied = state.apply(event, now);
-                match kind {
-                    Some(kind) if applied => effects.outcome.delivered.add(kind, 1),
-                    Some(kind) => effects.outcome.dropped.push((kind, Reason::TableFull)),
+                match booked {
+                    Some((kind, n)) if applied => effects.outcome.delivered.add(kind, n),
+                    Some((kind, n)) => effects.outcome.drop_many(kind, Reason::TableFull, n),
                     None => {}
                 }
             }
             Place::Running => {
                 let share = effects.shares.entry(slot).or_default();
                 share.events.push(event);
-                if let Some(kind) = kind {
-                    share.counts.add(kind, 1);
+                if let Some((kind, n)) = booked {
+                    share.counts.add(kind, n);
                 }
             }
         }

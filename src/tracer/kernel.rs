@@ -325,9 +325,7 @@ impl Kernel {
     /// beginnings of those sockets have been told.
     pub fn read(&mut self, batch: &mut RawBatch, limit: usize) -> bool {
         let Some(loaded) = &mut self.loaded else { return false };
-        loaded.spills.read();
-        // Of these nobody has heard before, so nothing has to come first.
-        batch.spilled_sums.append(&mut loaded.spills.sums);
+        loaded.spills.read_sockets();
         for _ in 0..limit {
             let Some(record) = loaded.news.next() else {
                 batch.spilled_sockets.append(&mut loaded.spills.sockets);
@@ -336,6 +334,14 @@ impl Kernel {
             batch.news.extend_from_slice(&record);
         }
         true
+    }
+
+    /// Connections that were added up. Of them nobody has heard before, so nothing has to come first.
+    pub fn read_sums(&mut self, batch: &mut RawBatch) {
+        if let Some(loaded) = &mut self.loaded {
+            loaded.spills.read_sums();
+            batch.spilled_sums.append(&mut loaded.spills.sums);
+        }
     }
 
     /// The totals of all open sockets. Before the ring is read: what the ring then tells came later.

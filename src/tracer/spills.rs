@@ -1,5 +1,5 @@
 //! What did not go through the ring: ends of sockets that found it full, and sums of what nobody waits for.
-use super::error::KernelError;
+use super::{barrier::programs_have_ended, error::KernelError};
 use aya::maps::{Array, HashMap, Map, MapData};
 use tarsier_common::{SocketRecord, SpillKey, Sum, SumKey, map};
 use zerocopy::IntoBytes;
@@ -32,31 +32,42 @@ impl Spills {
         })
     }
 
-    /// Empties the maps.
-    pub(super) fn read(&mut self) {
-        let full = self.sockets.len() >= MAX_HELD_BYTES;
+    /// Ends of sockets, one by one.
+    pub(super) fn read_sockets(&mut self) {
+        if self.sockets.len() >= MAX_HELD_BYTES {
+            return;
+        }
         let keys: Vec<SpillKey> = self.socket_map.keys().filter_map(Result::ok).collect();
-        for key in keys.into_iter().filter(|_| !full) {
+        for key in keys {
             if let Ok(record) = self.socket_map.get(&key, 0)
                 && self.socket_map.remove(&key).is_ok()
             {
                 self.sockets.extend_from_slice(record.as_bytes());
             }
         }
+    }
+
+    /// From now on programs add to new sums; the old ones are taken once nobody adds to them any more.
+    pub(super) fn read_sums(&mut self) {
         let keys: Vec<SumKey> = self.sum_map.keys().filter_map(Result::ok).collect();
-        // Programs may still be adding to the present epoch; the older ones have been left alone for a drain interval.
-        for key in keys.iter().filter(|key| key.epoch != self.epoch) {
-            if let Ok(sum) = self.sum_map.get(key, 0)
-                && self.sum_map.remove(key).is_ok()
+        if keys.is_empty() {
+            return;
+        }
+        let (before, next) = (self.epoch, self.epoch.wrapping_add(1));
+        if self.epoch_map.set(0, next, 0).is_ok() {
+            self.epoch = next;
+        }
+        // Without the barrier, what was added to until now is left for the next time.
+        let settled = programs_have_ended();
+        for key in keys {
+            if key.epoch == self.epoch || (key.epoch == before && !settled) {
+                continue;
+            }
+            if let Ok(sum) = self.sum_map.get(&key, 0)
+                && self.sum_map.remove(&key).is_ok()
             {
                 self.sums.extend_from_slice(key.as_bytes());
                 self.sums.extend_from_slice(sum.as_bytes());
-            }
-        }
-        if keys.iter().any(|key| key.epoch == self.epoch) {
-            let next = self.epoch.wrapping_add(1);
-            if self.epoch_map.set(0, next, 0).is_ok() {
-                self.epoch = next;
             }
         }
     }

@@ -11,14 +11,14 @@ pub mod kind {
     /// A cgroup of the unified hierarchy was made.
     pub const CGROUP_MADE: u16 = 4;
     pub const CGROUP_GONE: u16 = 5;
-    pub const CONNECT: u16 = 6;
-    pub const CONNECT_FAILED: u16 = 7;
-    pub const CLOSE: u16 = 8;
-    pub const LISTEN: u16 = 9;
-    pub const LISTEN_CLOSE: u16 = 10;
-    /// A connection that the other side had begun has ended. Its beginning is no news: nothing needs to know it at once.
-    pub const ACCEPTED_CLOSE: u16 = 11;
-    pub const COUNT: u16 = 12;
+    pub const CONNECT_FAILED: u16 = 6;
+    /// A connection has ended. Its beginning is no news: a totals pass shows it, or its end tells of both.
+    pub const CLOSE: u16 = 7;
+    pub const LISTEN: u16 = 8;
+    pub const LISTEN_CLOSE: u16 = 9;
+    /// The end of a connection that the other side had begun.
+    pub const ACCEPTED_CLOSE: u16 = 10;
+    pub const COUNT: u16 = 11;
 }
 
 /// As they appear in the label `kind`, indexed by kind.
@@ -29,7 +29,6 @@ pub const KIND_NAMES: [&str; kind::COUNT as usize] = [
     "cgroup_moved",
     "cgroup_made",
     "cgroup_removed",
-    "connection_opened",
     "connection_failed",
     "connection_closed",
     "listen_opened",
@@ -48,7 +47,7 @@ pub mod column {
     pub const DEFERRED: usize = 3;
     /// The ring was full, and nothing else carries it.
     pub const LOST: usize = 4;
-    /// Added up where it happened, on purpose: nobody needs to hear of each.
+    /// Added up where it happened, on purpose, for the agent to read: nobody needs to hear of each.
     pub const SUMMED: usize = 5;
     pub const COUNT: usize = 6;
 }

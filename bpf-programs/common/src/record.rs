@@ -84,8 +84,8 @@ pub mod stage {
 
 /// Bits of `SocketRecord::flags`.
 pub mod socket_flag {
-    /// The ring took the `CONNECT` or `LISTEN` of this socket.
-    pub const ANNOUNCED: u8 = 1;
+    /// A pass has shown it before, or the ring took its `LISTEN`.
+    pub const SHOWN: u8 = 1;
     /// How long the connect took is not known: the kernel skipped the program that would have measured it.
     pub const NO_DURATION: u8 = 2;
     /// The other side connected.
@@ -115,7 +115,7 @@ pub const CLOSE_REASON_NAMES: [&str; close_reason::COUNT] = ["local", "peer", "r
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 
-/// One socket: the news `CONNECT`, `CONNECT_FAILED`, `CLOSE`, `ACCEPTED_CLOSE`, `LISTEN`, `LISTEN_CLOSE`, and each row of
+/// One socket: the news `CONNECT_FAILED`, `CLOSE`, `ACCEPTED_CLOSE`, `LISTEN`, `LISTEN_CLOSE`, and each row of
 /// the totals pass.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]

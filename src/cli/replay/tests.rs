@@ -67,7 +67,7 @@ fn socket(kind: u16, cookie: u64, owner: Owner) -> SocketRecord {
         remote_port: 5432,
         family: AF_INET,
         stage: stage::ESTABLISHED,
-        flags: socket_flag::ANNOUNCED,
+        flags: socket_flag::SETTLED,
         ..Default::default()
     };
     record.remote[..4].copy_from_slice(&[192, 0, 2, 9]);
@@ -114,7 +114,6 @@ fn record(path: &std::path::Path) {
     news(process(kind::FORK, app, 1).as_bytes());
     news(process(kind::FORK, owner(30, 1, b"sh"), 1).as_bytes());
     news(process(kind::EXEC, curl, 1).as_bytes());
-    news(socket(kind::CONNECT, 5, app).as_bytes());
     let mut listening = socket(kind::LISTEN, 6, app);
     listening.stage = stage::LISTENING;
     listening.family = AF_INET6;

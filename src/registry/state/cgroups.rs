@@ -75,7 +75,7 @@ impl RegistryState {
                 Target::Slot(slot) => Some(slot),
                 Target::Unnamed | Target::Nowhere(_) => None,
             };
-            self.route_sum(slot, sum, now, effects);
+            self.route_kept_sum(slot, sum, now, effects);
         }
     }
 

@@ -195,9 +195,6 @@ impl RegistryState {
             Event::CgroupMoved(event) => self.moved(&event, now, effects),
             Event::CgroupMade(event) => self.cgroup_made(event, now, effects),
             Event::CgroupRemoved(event) => self.cgroup_removed(&event, now, effects),
-            Event::ConnectionOpened(event) => {
-                self.socket(&event, Some(kind::CONNECT), ContainerEvent::Opened, now, effects);
-            }
             Event::ConnectionFailed(event) => {
                 self.socket(&event, Some(kind::CONNECT_FAILED), ContainerEvent::Failed, now, effects);
             }

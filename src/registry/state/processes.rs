@@ -20,10 +20,10 @@ impl RegistryState {
     pub(super) fn started(&mut self, event: &ProcessEvent, now: Now, effects: &mut Effects) {
         let owner = &event.owner;
         if event.owner.kernel_thread {
-            return effects.outcome.dropped.push((kind::FORK, Reason::KernelThread));
+            return effects.outcome.drop_one(kind::FORK, Reason::KernelThread);
         }
         if owner.process.tgid == self.node.own_tgid {
-            return effects.outcome.dropped.push((kind::FORK, Reason::Own));
+            return effects.outcome.drop_one(kind::FORK, Reason::Own);
         }
         let root = self.node.root_cgroup;
         let parent = self.processes.get(&event.parent_tgid);
@@ -37,7 +37,7 @@ impl RegistryState {
         if self.add(owner, path, now, effects) {
             effects.outcome.delivered.add(kind::FORK, 1);
         } else {
-            effects.outcome.dropped.push((kind::FORK, Reason::TableFull));
+            effects.outcome.drop_one(kind::FORK, Reason::TableFull);
         }
     }
 
@@ -114,10 +114,10 @@ impl RegistryState {
     pub(super) fn exited(&mut self, event: &ProcessEvent, now: Now, effects: &mut Effects) {
         let key = event.owner.process;
         if event.owner.kernel_thread {
-            return effects.outcome.dropped.push((kind::EXIT, Reason::KernelThread));
+            return effects.outcome.drop_one(kind::EXIT, Reason::KernelThread);
         }
         if key.tgid == self.node.own_tgid {
-            return effects.outcome.dropped.push((kind::EXIT, Reason::Own));
+            return effects.outcome.drop_one(kind::EXIT, Reason::Own);
         }
         effects.outcome.delivered.add(kind::EXIT, 1);
         let Some(process) = self.known(key) else { return };

@@ -41,7 +41,7 @@ impl RegistryState {
         };
         let event_for = make(*event);
         match event_for {
-            ContainerEvent::Opened(_) | ContainerEvent::Seen(_) | ContainerEvent::ListenOpened(_) => {
+            ContainerEvent::Seen(_) | ContainerEvent::ListenOpened(_) => {
                 self.slots.socket_opened(event, slot);
             }
             ContainerEvent::Closed(_) | ContainerEvent::ListenClosed(_) => self.slots.socket_closed(event.socket),
@@ -49,7 +49,8 @@ impl RegistryState {
         }
         let wildcard = event.listening && event.local.ip().is_unspecified();
         let opens = !matches!(event_for, ContainerEvent::ListenClosed(_));
-        self.slots.route(slot, event_for, kind, now, effects);
+        self.slots
+            .route(slot, event_for, kind.map(|kind| (kind, 1)), now, effects);
         if wildcard && opens {
             self.tell_addresses(event.netns, event.owner.process.tgid, slot, now, effects);
         }
@@ -140,11 +141,8 @@ impl RegistryState {
 
     pub(super) fn sum(&mut self, sum: &SumEvent, now: Now, effects: &mut Effects) {
         let in_host = sum.netns == self.node.host_netns;
-        if self
-            .refuses_address(false, sum.role, sum.address, sum.address, in_host)
-            .is_some()
-        {
-            return;
+        if let Some(reason) = self.refuses_address(false, sum.role, sum.address, sum.address, in_host) {
+            return effects.outcome.drop_many(sum.kind(), reason, sum.ended());
         }
         let target = match sum.process {
             Some(process) => {
@@ -161,32 +159,40 @@ impl RegistryState {
                     let nobody = ProcKey { tgid: 0, start_ns: 0 };
                     self.target_of(&owner, nobody, &sum.comm, now)
                 }
-                // Asked for: kept until the answer.
-                None => return self.keep_sum(*sum),
+                // Asked for: kept until the answer, as what happens to a process without a name is.
+                None if self.sums.len() < MAX_SUMS => {
+                    effects.outcome.delivered.add(sum.kind(), sum.ended());
+                    return self.sums.push(*sum);
+                }
+                None => Target::Nowhere(Reason::PendingFull),
             },
         };
-        let slot = match (target, sum.process) {
-            (Target::Slot(slot), _) => Some(slot),
-            (Target::Unnamed, Some(process)) => self.slots.of_process(process, now).ok(),
-            _ => None,
+        let target = match (target, sum.process) {
+            (Target::Unnamed, Some(process)) => self.slots.of_process(process, now),
+            (Target::Slot(slot), _) => Ok(slot),
+            (Target::Nowhere(reason), _) => Err(reason),
+            (Target::Unnamed, None) => Err(Reason::Ignored),
         };
-        self.route_sum(slot, *sum, now, effects);
+        match target {
+            Ok(slot) => {
+                let booked = Some((sum.kind(), sum.ended()));
+                self.slots
+                    .route(slot, ContainerEvent::SumSpilled(*sum), booked, now, effects);
+            }
+            Err(reason) => {
+                self.rejected_sums += 1;
+                effects.outcome.drop_many(sum.kind(), reason, sum.ended());
+            }
+        }
     }
 
-    pub(super) fn route_sum(&mut self, slot: Option<SlotId>, sum: SumEvent, now: Now, effects: &mut Effects) {
+    /// One that was kept, and is in the books already.
+    pub(super) fn route_kept_sum(&mut self, slot: Option<SlotId>, sum: SumEvent, now: Now, effects: &mut Effects) {
         match slot {
             Some(slot) => self
                 .slots
                 .route(slot, ContainerEvent::SumSpilled(sum), None, now, effects),
             None => self.rejected_sums += 1,
-        }
-    }
-
-    fn keep_sum(&mut self, sum: SumEvent) {
-        if self.sums.len() < MAX_SUMS {
-            self.sums.push(sum);
-        } else {
-            self.rejected_sums += 1;
         }
     }
 
@@ -238,7 +244,7 @@ impl RegistryState {
 
 fn drop_event(kind: Option<u16>, reason: Reason, effects: &mut Effects) {
     if let Some(kind) = kind {
-        effects.outcome.dropped.push((kind, reason));
+        effects.outcome.drop_one(kind, reason);
     }
 }
 

@@ -22,7 +22,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     (0u8..11, any_owner(), 1u64..12, 1u32..8, any::<bool>()).prop_map(|(what, owner, cookie, parent, flag)| {
         let socket = |listening| SocketEvent {
             listening,
-            announced: flag,
+            shown: flag,
             ..socket(cookie, owner)
         };
         let process = ProcessEvent {
@@ -39,12 +39,12 @@ fn any_event() -> impl Strategy<Value = Event> {
             2 => Event::ProcessExited(process),
             3 => Event::CgroupMoved(process),
             4 => Event::CgroupMade(cgroup),
-            5 => Event::ConnectionOpened(socket(false)),
             6 => Event::ConnectionClosed(socket(false)),
             7 => Event::ConnectionFailed(socket(false)),
             8 => Event::ListenOpened(socket(true)),
             9 => Event::ListenClosed(socket(true)),
-            _ => Event::SocketSeen(socket(flag)),
+            10 => Event::SocketSeen(socket(flag)),
+            _ => Event::SocketSeen(socket(false)),
         }
     })
 }
@@ -77,7 +77,6 @@ proptest! {
             match step {
                 Step::Event(event) => {
                     match &event {
-                        Event::ConnectionOpened(event) => { open.insert(event.socket, ()); }
                         Event::SocketSeen(event) if !event.listening => { open.insert(event.socket, ()); }
                         Event::ConnectionClosed(event) => { open.remove(&event.socket); }
                         _ => {}

@@ -122,7 +122,6 @@ fn socket(cookie: u64, owner: Owner) -> SocketEvent {
         local: "192.0.2.1:40000".parse().unwrap(),
         remote: "192.0.2.9:80".parse().unwrap(),
         connect_ns: Some(1),
-        announced: true,
         ..SocketEvent::example()
     }
 }
@@ -202,7 +201,7 @@ fn a_child_is_where_its_parent_is_and_goes_by_its_own_name() {
     registry.apply(
         [
             exec(owner(3, ROOT, "curl")),
-            Event::ConnectionOpened(socket(1, owner(3, ROOT, "curl"))),
+            Event::SocketSeen(socket(1, owner(3, ROOT, "curl"))),
         ],
         now(1),
     );
@@ -235,7 +234,7 @@ fn the_end_of_a_connection_finds_its_container_after_the_process_is_gone() {
     let mut registry = registry();
     registry.inventory(&inventory([found(3, "curl", "/")]), now(1));
     let curl = owner(3, ROOT, "curl");
-    registry.apply([Event::ConnectionOpened(socket(1, curl)), exited(curl)], now(1));
+    registry.apply([Event::SocketSeen(socket(1, curl)), exited(curl)], now(1));
     registry.tick(now(60));
     registry.apply([Event::ConnectionClosed(socket(1, curl))], now(60));
     assert_eq!(shown(&mut registry), [row("/standalone/curl", 0, 1, 0)]);
@@ -278,8 +277,8 @@ fn an_unnamed_cgroup_is_asked_for_once_and_its_events_are_kept() {
         [
             started(in_service(3), 1),
             started(in_service(4), 1),
-            Event::ConnectionOpened(socket(1, in_service(3))),
-            Event::ConnectionOpened(socket(2, in_service(4))),
+            Event::SocketSeen(socket(1, in_service(3))),
+            Event::SocketSeen(socket(2, in_service(4))),
         ],
         now(1),
     );
@@ -290,7 +289,7 @@ fn an_unnamed_cgroup_is_asked_for_once_and_its_events_are_kept() {
             tgid: 3
         }]
     );
-    assert_eq!(effects.outcome.delivered.get(kind::CONNECT), 2);
+    assert!(effects.outcome.dropped.is_empty());
     assert!(shown(&mut registry).is_empty(), "nothing is shown before it has a name");
     let path = Some("/system.slice/app.service".into());
     registry.answer(
@@ -316,7 +315,7 @@ fn an_unnamed_cgroup_is_asked_for_once_and_its_events_are_kept() {
 fn a_cgroup_that_nobody_can_name_leaves_its_processes_to_themselves() {
     let mut registry = registry();
     let app = owner(3, CgroupId(7), "app");
-    registry.apply([started(app, 1), Event::ConnectionOpened(socket(1, app))], now(1));
+    registry.apply([started(app, 1), Event::SocketSeen(socket(1, app))], now(1));
     registry.answer(
         Answer::Cgroup {
             cgroup: CgroupId(7),
@@ -349,7 +348,7 @@ fn a_cgroup_whose_processes_are_gone_has_the_path_it_was_made_with() {
                 path,
             }),
             started(app, 1),
-            Event::ConnectionOpened(socket(1, app)),
+            Event::SocketSeen(socket(1, app)),
             exited(app),
         ],
         now(1),
@@ -368,7 +367,7 @@ fn a_cgroup_whose_processes_are_gone_has_the_path_it_was_made_with() {
 fn a_name_that_does_not_come_is_not_waited_for() {
     let mut registry = registry();
     let app = owner(3, CgroupId(7), "app");
-    registry.apply([started(app, 1), Event::ConnectionOpened(socket(1, app))], now(1));
+    registry.apply([started(app, 1), Event::SocketSeen(socket(1, app))], now(1));
     registry.tick(now(4));
     assert!(shown(&mut registry).is_empty());
     registry.tick(now(7));
@@ -378,10 +377,13 @@ fn a_name_that_does_not_come_is_not_waited_for() {
 #[test]
 fn pending_state_is_bounded() {
     let mut registry = registry();
-    let opened = |i: u32| Event::ConnectionOpened(socket(u64::from(i), owner(i, CgroupId(7), "app")));
-    let effects = registry.apply((1..=5).map(opened), now(1));
-    assert_eq!(effects.outcome.delivered.get(kind::CONNECT), 3);
-    assert_eq!(effects.outcome.dropped, [(kind::CONNECT, Reason::PendingFull); 2]);
+    let failed = |i: u32| Event::ConnectionFailed(socket(u64::from(i), owner(i, CgroupId(7), "app")));
+    let effects = registry.apply((1..=5).map(failed), now(1));
+    assert_eq!(effects.outcome.delivered.get(kind::CONNECT_FAILED), 3);
+    assert_eq!(
+        effects.outcome.dropped,
+        [(kind::CONNECT_FAILED, Reason::PendingFull, 1); 2]
+    );
     assert!(
         registry
             .tables()
@@ -396,7 +398,7 @@ fn a_move_takes_the_process_along() {
     registry.inventory(&inventory([found(3, "app", "/system.slice/a.service")]), now(1));
     // Into a cgroup of the unified hierarchy, with the kernel's word at the event itself.
     let moved = owner(3, CgroupId(8), "app");
-    let effects = registry.apply([Event::ConnectionOpened(socket(1, moved))], now(1));
+    let effects = registry.apply([Event::SocketSeen(socket(1, moved))], now(1));
     assert_eq!(
         effects.asks,
         [] as [Ask; 0],
@@ -438,7 +440,7 @@ fn a_move_in_a_v1_hierarchy_is_looked_up() {
     let key = owner(3, ROOT, "app").process;
     assert_eq!(effects.asks, [Ask::Process { process: key }]);
     // What it does meanwhile waits with it.
-    registry.apply([Event::ConnectionOpened(socket(1, owner(3, ROOT, "app")))], now(1));
+    registry.apply([Event::SocketSeen(socket(1, owner(3, ROOT, "app")))], now(1));
     registry.answer(
         Answer::Process {
             process: key,
@@ -515,8 +517,11 @@ fn bare_processes_as_configured() {
     );
     let mut off = RegistryState::new(settings(Standalone::Off), node());
     off.inventory(&inventory(apps), now(1));
-    let effects = off.apply([Event::ConnectionOpened(socket(1, owner(3, ROOT, "a")))], now(1));
-    assert_eq!(effects.outcome.dropped, [(kind::CONNECT, Reason::StandaloneOff)]);
+    let effects = off.apply([Event::ConnectionFailed(socket(1, owner(3, ROOT, "a")))], now(1));
+    assert_eq!(
+        effects.outcome.dropped,
+        [(kind::CONNECT_FAILED, Reason::StandaloneOff, 1)]
+    );
     assert!(shown(&mut off).is_empty());
 }
 
@@ -528,7 +533,7 @@ fn what_is_left_out_has_a_reason() {
     let to = |remote: &str, netns| {
         let mut event = socket(1, a);
         (event.remote, event.netns) = (remote.parse().unwrap(), netns);
-        Event::ConnectionOpened(event)
+        Event::ConnectionFailed(event)
     };
     let mut thread = process(owner(5, ROOT, "kworker"), 2);
     thread.owner.kernel_thread = true;
@@ -538,11 +543,11 @@ fn what_is_left_out_has_a_reason() {
             to("127.0.0.1:80", NetnsId(2)),
             to("169.254.1.1:80", HOST),
             Event::ProcessStarted(thread),
-            Event::ConnectionOpened(socket(2, owner(999, ROOT, "tarsier"))),
+            Event::ConnectionFailed(socket(2, owner(999, ROOT, "tarsier"))),
         ],
         now(1),
     );
-    let reasons: Vec<Reason> = effects.outcome.dropped.iter().map(|(_, reason)| *reason).collect();
+    let reasons: Vec<Reason> = effects.outcome.dropped.iter().map(|(_, reason, _)| *reason).collect();
     use Reason::{EphemeralPort, KernelThread, LinkLocal, LoopbackInContainer, Own};
     assert_eq!(
         reasons,

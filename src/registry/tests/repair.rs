@@ -6,7 +6,7 @@ fn an_actor_gets_what_was_gathered_and_its_successor_the_processes() {
     let mut registry = with_actors();
     registry.inventory(&inventory([found(3, "a", "/")]), now(1));
     let a = owner(3, ROOT, "a");
-    let effects = registry.apply([Event::ConnectionOpened(socket(1, a))], now(1));
+    let effects = registry.apply([Event::SocketSeen(socket(1, a))], now(1));
     let [(slot, id)] = &effects.spawns[..] else {
         panic!("{effects:?}")
     };
@@ -16,16 +16,16 @@ fn an_actor_gets_what_was_gathered_and_its_successor_the_processes() {
     assert!(effects.shares.is_empty() && effects.outcome.delivered.get(kind::CLOSE) == 1);
     let (wanted, effects) = registry.container_runs(*slot);
     assert!(wanted && effects.absorbs.len() == 1);
-    let effects = registry.apply([Event::ConnectionOpened(socket(2, a))], now(1));
+    let effects = registry.apply([Event::ConnectionFailed(socket(2, a))], now(1));
     assert_eq!(
         (
             effects.shares[slot].events.len(),
-            effects.shares[slot].counts.get(kind::CONNECT)
+            effects.shares[slot].counts.get(kind::CONNECT_FAILED)
         ),
         (1, 1)
     );
     assert_eq!(
-        effects.outcome.delivered.get(kind::CONNECT),
+        effects.outcome.delivered.get(kind::CONNECT_FAILED),
         0,
         "the container says when it has it"
     );
@@ -39,7 +39,7 @@ fn the_dead_are_reaped_one_period_after_their_last_process() {
     let mut registry = with_actors();
     registry.inventory(&inventory([found(3, "a", "/")]), now(1));
     let a = owner(3, ROOT, "a");
-    let effects = registry.apply([Event::ConnectionOpened(socket(1, a)), exited(a)], now(10));
+    let effects = registry.apply([Event::SocketSeen(socket(1, a)), exited(a)], now(10));
     let slot = effects.spawns[0].0;
     registry.container_runs(slot);
     assert!(
@@ -56,7 +56,7 @@ fn a_swept_socket_keeps_no_container_alive() {
     let mut registry = with_actors();
     registry.inventory(&inventory([found(3, "a", "/")]), now(1));
     let a = owner(3, ROOT, "a");
-    let effects = registry.apply([Event::ConnectionOpened(socket(1, a)), exited(a)], now(10));
+    let effects = registry.apply([Event::SocketSeen(socket(1, a)), exited(a)], now(10));
     registry.container_runs(effects.spawns[0].0);
     // Its end was lost, and a pass that began later has not seen it.
     registry.sweep(now(20).monotonic_ns, now(20));
@@ -110,10 +110,7 @@ fn who_only_a_socket_speaks_of_is_no_living_process() {
         },
         now(1),
     );
-    registry.apply(
-        [Event::ConnectionOpened(socket(1, owner(3, CgroupId(7), "app")))],
-        now(1),
-    );
+    registry.apply([Event::SocketSeen(socket(1, owner(3, CgroupId(7), "app")))], now(1));
     assert_eq!(shown(&mut registry), [row("/system.slice/a.service", 0, 1, 1)]);
     // Until somebody sees it.
     registry.inventory(&inventory([found(3, "app", "/system.slice/a.service")]), now(2));
