@@ -6,6 +6,7 @@ pub mod cgroups;
 pub mod host;
 pub mod node;
 pub mod processes;
+pub mod sockets;
 pub mod worker;
 
 pub use files::CollectError;

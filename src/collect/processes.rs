@@ -128,7 +128,7 @@ fn try_read(proc_root: &Path, tgid: u32, known: &mut CgroupFiles) -> Result<Opti
 }
 
 /// The entries of a directory that are numbers.
-fn numbers(dir: &Dir, name: &str) -> Result<Vec<u32>, CollectError> {
+pub(super) fn numbers(dir: &Dir, name: &str) -> Result<Vec<u32>, CollectError> {
     let path = dir.path().join(name);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = || rustix::fs::Dir::new(rustix::fs::openat(dir, name, flags, Mode::empty())?);
