@@ -36,6 +36,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     let out = &mut io::stdout().lock();
     match command {
         Command::Config(args) => cli::config::run(&args, out)?,
+        Command::Sockets(args) => cli::sockets::run(&args, out)?,
         Command::Ps(args) => cli::ps::run(&args, &SystemClock, out)?,
         Command::Inspect(args) => cli::inspect::run(&args, &SystemClock, out)?,
         Command::Check(args) => cli::check::run(&args, out)?,

@@ -1,6 +1,7 @@
 //! The command line. Parsing and what needs no agent, or talks to one, is here; running one is not.
 pub mod check;
 pub mod config;
+pub mod sockets;
 // Asked of a running agent.
 pub mod client;
 pub mod inspect;
@@ -12,6 +13,7 @@ mod layout;
 
 use crate::{
     base::logging::LogFormat,
+    collect::{CollectError, sockets::Source},
     config::{ConfigError, Overrides, load},
 };
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
@@ -39,6 +41,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Print the configuration as it is after all its layers
     Config(ConfigArgs),
+    /// List the TCP sockets of all network namespaces with their processes; needs no agent
+    Sockets(SocketsArgs),
     /// List the containers a running agent knows
     Ps(PsArgs),
     /// Show everything about one container
@@ -127,6 +131,18 @@ pub struct ConfigArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct SocketsArgs {
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// As JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Where to look: INET_DIAG (diag), /proc (proc: no bytes and times), or what works for each namespace
+    #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
+    pub source: Source,
+}
+
+#[derive(Debug, Args)]
 pub struct PsArgs {
     /// The agent's answer as it is
     #[arg(long)]
@@ -160,6 +176,8 @@ pub enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error("cannot list the processes")]
+    Processes(#[from] CollectError),
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
     #[error("an agent would collect nothing here, the table says why")]
@@ -260,6 +278,10 @@ mod tests {
         assert!(
             matches!(parse_line("tarsier config --config /c --validate"), Ok(Command::Config(args)) if args.validate)
         );
+        assert!(
+            matches!(parse_line("tarsier sockets --source proc --json"), Ok(Command::Sockets(args)) if args.source == Source::Proc)
+        );
+        assert!(matches!(parse_line("tarsier sockets"), Ok(Command::Sockets(args)) if args.source == Source::Auto));
         assert!(matches!(parse_line("tarsier ps --json --admin-socket /s"), Ok(Command::Ps(args)) if args.json));
         assert!(
             matches!(parse_line("tarsier inspect /a --json --admin-socket /s"), Ok(Command::Inspect(args)) if args.id == "/a")
