@@ -5,7 +5,10 @@
 //! the agent's own. Where that is refused, `/proc/PID/net` tells the same sockets without their cookies and counters.
 //!
 //! A namespace in which no process is (sockets can be handed out of it) is not seen, and neither is a descriptor that only
-//! a thread with a table of its own has. Under load both sources may skip a socket that others leave the hash chain of.
+//! a thread with a table of its own has. Under load both sources may miss a socket, where others
+//! leave its hash chain meanwhile.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
 mod dump;
 mod gaps;
 mod namespaces;

@@ -1,5 +1,4 @@
 //! `/proc/PID/net/tcp` and `tcp6`: a line for each socket, in hexadecimal, listening ones first.
-#![deny(clippy::indexing_slicing, clippy::string_slice)]
 
 use super::{
     State,

@@ -199,7 +199,7 @@ fn lines_twice_cut_or_wrong() {
         connection(80, 1, 60),
         connection(80, 1, 60),
         long,
-        connection(80, 2, 61)[..40].to_owned(),
+        connection(80, 2, 61).chars().take(40).collect(),
     ]
     .concat();
     fake.process(7, 1, "/a", 5, &[60]).tables(7, &table, "nonsense\n");
