@@ -44,6 +44,8 @@ pub mod word {
     pub const CLOSED: u64 = 2;
     /// The owner is known.
     pub const SETTLED: u64 = 4;
+    /// A pass has shown it with that owner, who has it in his counts.
+    pub const COUNTED: u64 = 8;
 }
 
 /// Written out because `btf_maps::SkStorage` takes its sockets from a `SockAddrContext` only. Type 24 is sk_storage;

@@ -201,7 +201,7 @@ pub unsafe fn end(socket: *mut PerSocket, record: &mut SocketRecord) {
         }
         count(kind, column::OBSERVED);
         let known = before & word::KNOWN != 0;
-        if known {
+        if before & word::COUNTED != 0 {
             record.flags |= socket_flag::SHOWN;
         }
         let told = known || (kind != kind::CLOSE && kind != kind::ACCEPTED_CLOSE);

@@ -77,14 +77,14 @@ pub unsafe extern "C" fn totals(ctx: *const Context) -> i32 {
         }
         // From here on a close that finds the ring full keeps this socket's totals apart.
         // Once more where somebody else changed another bit meanwhile: a row that is missing reads like a closed socket.
-        let Some(before) = mark(socket, word::KNOWN).or_else(|| mark(socket, word::KNOWN)) else {
+        let Some(before) = show(socket).or_else(|| show(socket)) else {
             return 0;
         };
         let mut record = describe(socket, header::<SocketRecord>(kind::COUNT, 0));
         if before & word::SETTLED != 0 {
             record.flags |= socket_flag::SETTLED;
         }
-        if before & word::KNOWN != 0 {
+        if before & word::COUNTED != 0 {
             record.flags |= socket_flag::SHOWN;
         }
         set_addresses(sk, &mut record);
@@ -98,4 +98,26 @@ pub unsafe extern "C" fn totals(ctx: *const Context) -> i32 {
         );
     }
     0
+}
+
+/// Says what stood there before.
+#[inline(always)]
+unsafe fn show(socket: *mut PerSocket) -> Option<u64> {
+    unsafe {
+        let settled = addr_of_mut!((*socket).word).read_volatile() & word::SETTLED != 0;
+        let before = mark(
+            socket,
+            if settled {
+                word::KNOWN | word::COUNTED
+            } else {
+                word::KNOWN
+            },
+        )?;
+        // Settled just now: again, or it would be shown as counted before it was.
+        if settled == (before & word::SETTLED != 0) {
+            Some(before)
+        } else {
+            None
+        }
+    }
 }

@@ -105,6 +105,13 @@ impl Features {
         self.rows.read().get(feature).is_some_and(|row| row.state == State::Ok)
     }
 
+    /// The kernel's iterators do not show what sockets there are.
+    pub fn needs_other_inventory(&self) -> bool {
+        let rows = self.rows.read();
+        let missing = |feature| rows.get(feature).is_some_and(|row: &Row| row.state != State::Ok);
+        missing(feature::INVENTORY) || missing(feature::TOTALS)
+    }
+
     pub fn rows(&self) -> Vec<Row> {
         self.rows.read().values().cloned().collect()
     }

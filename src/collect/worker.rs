@@ -1,16 +1,21 @@
 //! Answers the registry's questions, on the blocking pool.
-use super::{CollectError, addresses, cgroups::CgroupTree, processes};
+use super::{
+    CollectError, addresses,
+    cgroups::CgroupTree,
+    processes,
+    sockets::{self, Source},
+};
 use crate::{
     base::{
         clock::Clock,
         features::{Features, feature},
         ids::CgroupId,
     },
-    decode::Comm,
+    decode::{Comm, Role},
     registry::{
         effects::{Answer, Ask},
         identity::{CgroupFile, CgroupRoot, placement},
-        state::{Inventory, Node, ProcessFound},
+        state::{Inventory, Node, ProcessFound, SocketFound},
     },
 };
 use parking_lot::Mutex;
@@ -145,6 +150,7 @@ impl Worker {
         };
         let hidden = processes::hidepid(&self.proc) && !may_look_into_others();
         self.say(&found, hidden);
+        let sockets = self.features.needs_other_inventory().then(|| self.sockets(&found));
         let processes = found.processes.into_iter().map(|process| ProcessFound {
             process: process.key,
             comm: comm(&process.comm),
@@ -156,7 +162,30 @@ impl Worker {
             processes: processes.collect(),
             // What cannot be seen may live.
             complete: found.unreadable == 0 && !hidden,
+            sockets,
         })
+    }
+
+    /// Without their bytes: see the registry's `found`.
+    fn sockets(&self, processes: &processes::Inventory) -> Vec<SocketFound> {
+        let found = sockets::sockets(&self.proc, processes, Source::Auto, sockets::Limits::default());
+        let row = |socket: sockets::Socket| {
+            // No cookie is that high.
+            let cookie = socket.cookie.unwrap_or(socket.inode | 1 << 63);
+            Some(SocketFound {
+                cookie,
+                owner: socket.owner?,
+                netns: socket.netns,
+                local: socket.local,
+                remote: socket.remote,
+                role: match socket.role {
+                    sockets::Role::Client => Role::Client,
+                    sockets::Role::Server | sockets::Role::Listener => Role::Server,
+                },
+                listening: socket.role == sockets::Role::Listener,
+            })
+        };
+        found.sockets.into_iter().filter_map(row).collect()
     }
 
     fn say(&self, found: &processes::Inventory, hidden: bool) {

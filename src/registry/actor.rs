@@ -49,11 +49,13 @@ pub struct RegistryActor {
     asked: HashSet<Ask>,
     rejected_asks: u64,
     inventory_wanted: bool,
+    next_inventory_ns: u64,
     working_since_ns: Option<u64>,
     containers: HashMap<SlotId, ContainerRecipients>,
     supervisor: SupervisorRecipients,
     recorder: Option<Arc<Recorder>>,
     stopped: Option<Recipient<RegistryStopped>>,
+    inventory_interval: Duration,
     batches: u64,
     #[cfg(feature = "test-hooks")]
     lose: u32,
@@ -94,6 +96,8 @@ pub struct Blueprint {
     pub settings: Settings,
     pub node: Node,
     pub worker: Arc<Worker>,
+    /// Where the kernel's iterators do not work.
+    pub inventory_interval: Duration,
     pub supervisor: SupervisorRecipients,
     pub recorder: Option<Arc<Recorder>>,
     pub stopped: Recipient<RegistryStopped>,
@@ -109,6 +113,8 @@ impl RegistryActor {
             asked: HashSet::new(),
             rejected_asks: 0,
             inventory_wanted: true,
+            next_inventory_ns: 0,
+            inventory_interval: blueprint.inventory_interval,
             working_since_ns: None,
             containers: HashMap::new(),
             supervisor: blueprint.supervisor,
@@ -242,6 +248,11 @@ impl RegistryActor {
             self.ctx
                 .features
                 .degraded(feature::PROC, "hangs", "a read of /proc has not returned for 10 s");
+        }
+        if self.ctx.features.needs_other_inventory() && now.monotonic_ns >= self.next_inventory_ns {
+            let interval = u64::try_from(self.inventory_interval.as_nanos()).unwrap_or(u64::MAX);
+            self.next_inventory_ns = now.monotonic_ns.saturating_add(interval);
+            self.inventory_wanted = true;
         }
         if let Some(recorder) = &self.recorder {
             recorder.tick(now);

@@ -95,6 +95,7 @@ impl Supervisor {
             settings,
             node: self.parts.node.clone(),
             worker: Arc::clone(&self.parts.worker),
+            inventory_interval: self.parts.tracer.inventory_interval,
             supervisor: SupervisorRecipients {
                 spawn: address.clone().recipient(),
                 reap: address.clone().recipient(),

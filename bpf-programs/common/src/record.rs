@@ -84,7 +84,7 @@ pub mod stage {
 
 /// Bits of `SocketRecord::flags`.
 pub mod socket_flag {
-    /// A pass has shown it before, or the ring took its `LISTEN`.
+    /// A pass has shown it before, settled.
     pub const SHOWN: u8 = 1;
     /// How long the connect took is not known: the kernel skipped the program that would have measured it.
     pub const NO_DURATION: u8 = 2;

@@ -105,6 +105,7 @@ fn record(path: &std::path::Path) {
                 path: "/".into(),
             }],
             complete: true,
+            sockets: None,
         },
     );
     let app = owner(20, 77, b"app");

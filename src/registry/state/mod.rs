@@ -3,6 +3,7 @@
 //! A process is found by its cgroup in the unified hierarchy; where it is placed in v1 hierarchies only (the id is then
 //! the root's), by its path in /proc, which children inherit until somebody moves them.
 mod cgroups;
+mod found;
 mod processes;
 mod sockets;
 mod upkeep;
@@ -25,12 +26,12 @@ use crate::{
         samples::Samples,
         state::{ContainerEvent, Limits},
     },
-    decode::{Comm, Event, SumEvent},
+    decode::{Comm, Event, Role, SumEvent},
 };
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -76,12 +77,27 @@ pub struct ProcessFound {
     pub path: Arc<str>,
 }
 
+/// A socket as /proc and INET_DIAG show it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct SocketFound {
+    /// Of the socket, or of its inode where nobody tells the cookie.
+    pub cookie: u64,
+    pub owner: ProcKey,
+    pub netns: NetnsId,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub role: Role,
+    pub listening: bool,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Inventory {
     pub taken_boottime_ns: u64,
     pub processes: Vec<ProcessFound>,
     /// All processes were seen: one that is not here is gone.
     pub complete: bool,
+    /// Only where the kernel's iterators do not work.
+    pub sockets: Option<Vec<SocketFound>>,
 }
 
 #[derive(Debug)]
@@ -142,6 +158,8 @@ pub struct RegistryState {
     rejected_namespaces: u64,
     slots: Slots,
     namespaces: HashMap<NetnsId, Namespace>,
+    /// Sockets that only an inventory has shown, by their cookies.
+    found: HashMap<u64, SlotId>,
 }
 
 /// Where an event goes.
@@ -174,6 +192,7 @@ impl RegistryState {
                 settings.first_slot,
             ),
             namespaces: HashMap::new(),
+            found: HashMap::new(),
             settings,
             node,
         }

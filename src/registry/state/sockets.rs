@@ -47,6 +47,9 @@ impl RegistryState {
             ContainerEvent::Closed(_) | ContainerEvent::ListenClosed(_) => self.slots.socket_closed(event.socket),
             _ => {}
         }
+        if !self.found.is_empty() {
+            self.no_longer_only_found(event.socket, now, effects);
+        }
         let wildcard = event.listening && event.local.ip().is_unspecified();
         let opens = !matches!(event_for, ContainerEvent::ListenClosed(_));
         self.slots

@@ -74,6 +74,9 @@ impl RegistryState {
         for tgid in gone {
             self.forget(tgid, now, &mut effects);
         }
+        if let Some(sockets) = &inventory.sockets {
+            self.found(sockets, now, &mut effects);
+        }
         effects
     }
 

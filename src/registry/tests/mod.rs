@@ -161,6 +161,7 @@ fn inventory(processes: impl IntoIterator<Item = ProcessFound>) -> Inventory {
         taken_boottime_ns: u64::MAX,
         processes: processes.into_iter().collect(),
         complete: true,
+        sockets: None,
     }
 }
 

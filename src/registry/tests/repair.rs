@@ -183,3 +183,112 @@ fn sums_go_to_the_cgroup_they_name() {
         ]
     );
 }
+
+#[test]
+fn sockets_that_only_proc_shows_are_active_and_nothing_else() {
+    let mut registry = registry();
+    let processes = || [found(3, "a", "/"), found(4, "b", "/")];
+    let socket_of = |cookie, tgid, role, listening| SocketFound {
+        cookie,
+        owner: found(tgid, "", "/").process,
+        netns: HOST,
+        local: "192.0.2.1:80".parse().unwrap(),
+        remote: "192.0.2.9:80".parse().unwrap(),
+        role,
+        listening,
+    };
+    let look = |registry: &mut RegistryState, sockets: &[SocketFound]| {
+        let sockets = Some(sockets.to_vec());
+        registry.inventory(
+            &Inventory {
+                sockets,
+                ..inventory(processes())
+            },
+            now(1),
+        )
+    };
+    let client = socket_of(1, 3, Role::Client, false);
+    let server = socket_of(2, 4, Role::Server, false);
+    let listener = socket_of(3, 4, Role::Server, true);
+    let stranger = socket_of(4, 77, Role::Client, false);
+    look(&mut registry, &[client, server, listener, stranger]);
+    assert_eq!(
+        shown(&mut registry),
+        [row("/standalone/a", 1, 0, 1), row("/standalone/b", 1, 0, 0)]
+    );
+    let listens = |registry: &mut RegistryState| registry.samples(now(1)).remove(1).listens;
+    let open = listens(&mut registry)[0];
+    assert_eq!((open.sockets, open.active, open.accepted), (1, 1, 0));
+    // Once more is no more; what is gone is gone.
+    look(&mut registry, &[client, server, listener]);
+    assert_eq!(listens(&mut registry)[0], open);
+    look(&mut registry, &[client]);
+    assert_eq!(listens(&mut registry)[0].active, 0);
+    // Its process has handed it on.
+    look(
+        &mut registry,
+        &[SocketFound {
+            owner: server.owner,
+            ..client
+        }],
+    );
+    assert_eq!(
+        shown(&mut registry),
+        [row("/standalone/a", 1, 0, 0), row("/standalone/b", 1, 0, 1)]
+    );
+    // The programs have come to know it.
+    registry.apply([Event::SocketSeen(socket(1, owner(4, ROOT, "b")))], now(2));
+    assert_eq!(
+        shown(&mut registry),
+        [row("/standalone/a", 1, 0, 0), row("/standalone/b", 1, 1, 1)]
+    );
+    look(
+        &mut registry,
+        &[SocketFound {
+            owner: server.owner,
+            ..client
+        }],
+    );
+    assert_eq!(
+        shown(&mut registry),
+        [row("/standalone/a", 1, 0, 0), row("/standalone/b", 1, 1, 1)]
+    );
+}
+
+/// systemd listens, the service is given the socket and answers.
+#[test]
+fn a_connection_goes_to_who_uses_it() {
+    let mut registry = registry();
+    registry.inventory(&inventory([found(3, "listens", "/"), found(4, "answers", "/")]), now(1));
+    let accepted = |tgid, name, settled, shown| SocketEvent {
+        role: Role::Server,
+        local: "192.0.2.1:80".parse().unwrap(),
+        settled,
+        shown,
+        sent_bytes: 10,
+        ..socket(1, owner(tgid, ROOT, name))
+    };
+    registry.apply([Event::SocketSeen(accepted(3, "listens", false, false))], now(1));
+    let active = |registry: &mut RegistryState| -> Vec<_> {
+        let samples = registry.samples(now(1));
+        let rows = samples
+            .iter()
+            .flat_map(|sample| sample.listens.iter().map(move |listen| (sample, listen)));
+        let rows =
+            rows.map(|(sample, listen)| (sample.id.to_string(), listen.accepted, listen.active, listen.sent_bytes));
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort();
+        rows
+    };
+    assert_eq!(active(&mut registry), [("/standalone/listens".into(), 0, 1, 0)]);
+    registry.apply([Event::SocketSeen(accepted(4, "answers", true, false))], now(1));
+    assert_eq!(
+        active(&mut registry),
+        [
+            ("/standalone/answers".to_owned(), 1, 1, 10),
+            ("/standalone/listens".to_owned(), 0, 0, 0)
+        ]
+    );
+    registry.apply([Event::AcceptedClosed(accepted(4, "answers", true, true))], now(1));
+    assert_eq!(active(&mut registry)[0], ("/standalone/answers".to_owned(), 1, 0, 10));
+}
