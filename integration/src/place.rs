@@ -148,18 +148,12 @@ pub(crate) fn end(child: &mut Child) {
     }
 }
 
-/// Built with the crate, beside the test binaries' folder.
+/// Built with the crate: beside a binary of it, and one folder above its tests.
 fn workload() -> PathBuf {
-    let test = std::env::current_exe().expect("/proc is mounted");
-    let folder = test
-        .parent()
-        .and_then(|deps| deps.parent())
-        .expect("target/<profile>/deps/<test>");
-    let path = folder.join("workload");
-    assert!(
-        path.exists(),
-        "{} is missing: cargo build -p tarsier-integration",
-        path.display()
-    );
-    path
+    let this = std::env::current_exe().expect("/proc is mounted");
+    let found = this.ancestors().skip(1).take(2).map(|folder| folder.join("workload"));
+    found
+        .into_iter()
+        .find(|path| path.is_file())
+        .expect("workload is missing: cargo build -p tarsier-integration")
 }
