@@ -10,9 +10,17 @@ VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\
 REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 AGENT := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/release/tarsier
 
-# Yours to set: ARGS for `make run`, TESTS for `make test` (names or parts of names), the rest for install and image.
+# Yours to set: ARGS for `make run`, TESTS for `make test` (names or parts of names), those of `make bench`, the rest for
+# install and image.
 ARGS ?=
 TESTS ?=
+ROUNDS ?= 5
+SECONDS ?= 3
+BENCH ?=
+BENCH_OTHER ?=
+BENCH_OTHER_METRICS ?=
+BENCH_JSON ?= $(dir $(AGENT))bench.json
+export ROUNDS SECONDS BENCH BENCH_OTHER BENCH_OTHER_METRICS BENCH_JSON
 DESTDIR ?=
 DOCKER ?= docker
 IMAGE ?= tarsier:$(VERSION)
@@ -50,11 +58,12 @@ lint: ## formatting, clippy (userland and eBPF), licences, scripts
 	@scripts/setup.sh --lint
 	@scripts/as.sh user scripts/lint.sh
 
+# Only ratios within a round mean something. What may be set besides is in integration/bench/main.rs.
 .PHONY: bench
-bench: build ## measure what the agent costs whom it watches, and itself (as root, some minutes)
-	@scripts/setup.sh --test
+bench: build ## measure what the agent costs whom it watches, and itself (as root; ROUNDS, SECONDS, BENCH="nginx redis")
+	@scripts/setup.sh --bench
 	$(CARGO) build --release -p tarsier-integration --bins
-	scripts/as.sh root scripts/bench.sh $(AGENT) $(dir $(AGENT))workload
+	TARSIER_IT_AGENT=$(AGENT) BENCH_COMMIT=$(REVISION) scripts/as.sh root $(dir $(AGENT))bench
 
 .PHONY: install
 install: ## install what `make build` built, with its unit and configuration (as root; DESTDIR is heeded)

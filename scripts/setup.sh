@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# setup.sh [--test] [--lint]   installs what building needs; with flags also what `make test` and `make lint` need.
+# setup.sh [--test] [--lint] [--bench]   installs what building needs; with flags also what `make test` etc. need.
 # Asks nothing, installs only what is missing, removes nothing, may run again at any time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,10 +18,15 @@ test=(
   qemu-system-x86_64:qemu-system-x86 cpio:cpio
 )
 lint=(shellcheck:shellcheck)
+bench=(
+  ip:iproute2 setpriv:util-linux bpftool:bpftool
+  nginx:nginx-light wrk:wrk redis-server:redis-server redis-benchmark:redis-tools -:postgresql
+)
 dnf_build="gcc gcc-c++ make git ca-certificates"
 dnf_test="iproute nftables iptables-nft util-linux libcap curl jq busybox containerd runc containernetworking-plugins \
 python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core cpio"
 dnf_lint="ShellCheck"
+dnf_bench="iproute util-linux bpftool nginx wrk redis postgresql-server postgresql-contrib"
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { say "$*" >&2; exit 1; }
@@ -34,6 +39,7 @@ for flag in "$@"; do
   case $flag in
   --test) wanted+=("${test[@]}") dnf+=" $dnf_test" ;;
   --lint) wanted+=("${lint[@]}") dnf+=" $dnf_lint" for_lint=yes ;;
+  --bench) wanted+=("${bench[@]}") dnf+=" $dnf_bench" ;;
   *) sed -n '2,3s/^# //p' "$0" >&2; exit 2 ;;
   esac
 done
