@@ -3,7 +3,7 @@ use crate::{Cgroup, Netns};
 use serde_json::Value;
 use std::{
     ffi::OsStr,
-    io::{self, BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Write as _},
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -116,6 +116,13 @@ impl Running {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("the workload's output is text");
         line.trim_end().to_owned()
+    }
+
+    /// Gives it a line to read.
+    #[track_caller]
+    pub fn tell(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("it has not been told to end");
+        writeln!(stdin, "{line}").expect("it reads what it is told");
     }
 
     /// Ends it and returns what it reports.

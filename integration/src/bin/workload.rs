@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! serve ADDR... [--read N] [--answer M] [--keep]     reads N bytes of each connection, answers M, closes it (or keeps it)
+//! backlog ADDR --accept K --read N --answer M        listens; accepts and answers K connections at the first line it is given
 //! connect ADDR --count N [--send B] [--receive B] [--parallel P]
 //! hold ADDR --count N [--send B]                     opens N at once and keeps them
 //! abandon ADDR --count N                             gives up before an answer comes
@@ -12,7 +13,7 @@
 //! idle                                               only lives
 //! ```
 //! With `--wait` each first prints `ready` and waits for the end of its standard input.
-//! `serve`, `hold` and `idle` print `ready` and end when their standard input does, so none outlives its test.
+//! `serve`, `backlog`, `hold` and `idle` print `ready` and end when their standard input does, so none outlives its test.
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::{
     fd::OwnedFd,
@@ -41,6 +42,7 @@ fn main() -> Result<()> {
     }
     match arguments.verb.as_str() {
         "serve" => serve(&arguments),
+        "backlog" => backlog(&arguments),
         "connect" => say(&connect(&arguments)?),
         "hold" => hold(&arguments),
         "abandon" => say(&abandon(&arguments)?),
@@ -175,6 +177,20 @@ fn answer_one(mut stream: TcpStream, read: usize, answer: usize, outcome: &Outco
     stream.write_all(&vec![b'a'; answer])?;
     outcome.sent.fetch_add(answer as u64, Relaxed);
     Ok(stream)
+}
+
+fn backlog(arguments: &Arguments) -> Result<()> {
+    let listener = TcpListener::bind(arguments.address(0)?)?;
+    say_ready()?;
+    io::stdin().read_line(&mut String::new())?;
+    let (read, answer) = (arguments.number("read", 0)?, arguments.number("answer", 0)?);
+    let outcome = Outcome::default();
+    let mut kept = Vec::new();
+    for _ in 0..arguments.number("accept", 1)? {
+        kept.push(answer_one(listener.accept()?.0, read, answer, &outcome)?);
+    }
+    wait_for_end()?;
+    say(&outcome.report())
 }
 
 fn connect(arguments: &Arguments) -> Result<Value> {
