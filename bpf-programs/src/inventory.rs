@@ -154,12 +154,12 @@ unsafe fn adopt_as(sk: *const u8, mut new: PerSocket) {
                 port: load(sk, Field::SK_PORT),
                 padding: 0,
             };
-            if LISTENERS.get(key).is_some() {
-                new.flags |= socket_flag::ACCEPTED;
-            }
             let tcp = h::bpf_skc_to_tcp_sock(sk as *mut c_void) as *const u8;
             if tcp.is_null() {
                 return;
+            }
+            if LISTENERS.get(key).is_some() || was_accepted(tcp, state) {
+                new.flags |= socket_flag::ACCEPTED;
             }
             (new.sent_before, new.received_before) = bytes(sk, tcp);
         }
@@ -175,6 +175,24 @@ unsafe fn adopt_as(sk: *const u8, mut new: PerSocket) {
         }
     }
 }
+
+/// For those whose listener is gone: the side that opened has had its SYN acknowledged, which the kernel counts as a byte,
+/// and the other side has not.
+#[inline(always)]
+unsafe fn was_accepted(tcp: *const u8, state: i32) -> bool {
+    unsafe {
+        let sent = load::<u64>(tcp, Field::TCP_SENT) - load::<u64>(tcp, Field::TCP_RETRANS);
+        let under_way = load::<u32>(tcp, Field::TCP_NEXT) - load::<u32>(tcp, Field::TCP_UNACKED);
+        let passed = load::<u64>(tcp, Field::TCP_ACKED) + u64::from(under_way);
+        let fin = matches!(state, FIN_WAIT1 | FIN_WAIT2 | LAST_ACK | CLOSING) as u64;
+        passed - sent == fin
+    }
+}
+
+const FIN_WAIT1: i32 = 4;
+const FIN_WAIT2: i32 = 5;
+const LAST_ACK: i32 = 9;
+const CLOSING: i32 = 11;
 
 #[repr(C)]
 pub struct TcpContext {

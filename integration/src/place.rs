@@ -112,7 +112,8 @@ impl Running {
         self.child.id()
     }
 
-    fn line(&mut self) -> String {
+    /// The next line that it says.
+    pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("the workload's output is text");
         line.trim_end().to_owned()

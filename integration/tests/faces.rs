@@ -153,10 +153,17 @@ fn every_series_carries_the_hosts_labels_and_the_format_is_right() {
         for label in ["machine_id", "system_uuid"] {
             assert!(sample.labels.contains_key(label), "{sample:?}");
         }
-        let of_container = sample.name.starts_with("container_");
+        let of_container = ["container_", "tarsier_container_"]
+            .iter()
+            .any(|start| sample.name.starts_with(start));
         assert_eq!(sample.labels.contains_key("container_id"), of_container, "{sample:?}");
         assert_eq!(sample.labels.contains_key("app_id"), of_container, "{sample:?}");
-        assert!(metrics.types.contains_key(&sample.name), "{} has no type", sample.name);
+        let histogram = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|end| sample.name.strip_suffix(end))
+            .filter(|name| metrics.types.get(*name).is_some_and(|kind| kind == "histogram"));
+        let family = histogram.unwrap_or(&sample.name);
+        assert!(metrics.types.contains_key(family), "{} has no type", sample.name);
     }
 }
 
@@ -209,8 +216,8 @@ fn shared_families_look_like_the_go_agents() {
             "labels of {name}"
         );
     }
-    // container_info, seven of TCP, node_info and node_agent_info.
-    assert_eq!(shared, 10, "{:?}", metrics.types);
+    // container_info, eight of TCP, node_info and node_agent_info.
+    assert_eq!(shared, 11, "{:?}", metrics.types);
 }
 
 #[test]

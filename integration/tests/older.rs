@@ -178,6 +178,38 @@ fn connections_that_wait_to_be_accepted_are_the_listeners() {
     });
 }
 
+/// Nobody listens any more who could tell which end is the server's.
+#[test]
+fn a_connection_that_outlives_its_listener_is_the_servers() {
+    if !ready() {
+        return;
+    }
+    let (netns, group, server_group) = (Netns::new(), Cgroup::service("client"), Cgroup::service("server"));
+    for address in netns.inside(free_port()) {
+        let text = address.to_string();
+        let place = Place::new().netns(&netns);
+        let backlog = [
+            "backlog", &text, "--accept", "3", "--read", "10", "--answer", "7", "--close",
+        ];
+        let mut server = place.cgroup(&server_group).start(&backlog);
+        let _client = place
+            .cgroup(&group)
+            .start(&["hold", &text, "--count", "3", "--send", "10"]);
+        server.tell("now");
+        assert_eq!(server.line(), "ready");
+        let agent = Agent::start();
+        eventually(LONG, "each end is what it is", || {
+            let (Some(client), Some(server)) = (container(&agent, group.id()), container(&agent, server_group.id()))
+            else {
+                return false;
+            };
+            let (to, at) = (&client["destinations"][0], &server["listens"][0]);
+            (&to["active"], &at["active"], &at["sockets"]) == (&3.into(), &3.into(), &0.into())
+                && server["destinations"] == serde_json::json!([])
+        });
+    }
+}
+
 /// However busy it is when the agent comes and goes: what is older is active once, and no connect.
 #[test]
 fn nothing_is_between_the_inventory_and_the_news() {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! serve ADDR... [--read N] [--answer M] [--keep]     reads N bytes of each connection, answers M, closes it (or keeps it)
-//! backlog ADDR --accept K --read N --answer M        listens; accepts and answers K connections at the first line it is given
+//! backlog ADDR --accept K --read N --answer M [--close]   listens; at the first line it is given accepts and answers K
+//!                                                    connections, and then listens no more
 //! connect ADDR --count N [--send B] [--receive B] [--parallel P]
 //! hold ADDR --count N [--send B]                     opens N at once and keeps them
 //! abandon ADDR --count N                             gives up before an answer comes
@@ -70,7 +71,7 @@ impl Arguments {
         let (mut addresses, mut options) = (Vec::new(), BTreeMap::new());
         while let Some(word) = words.next() {
             match word.strip_prefix("--") {
-                Some(flag @ ("keep" | "wait")) => drop(options.insert(flag.to_owned(), String::new())),
+                Some(flag @ ("keep" | "wait" | "close")) => drop(options.insert(flag.to_owned(), String::new())),
                 Some(name) => {
                     let value = words.next().with_context(|| format!("{word} wants a value"))?;
                     options.insert(name.to_owned(), value);
@@ -188,6 +189,10 @@ fn backlog(arguments: &Arguments) -> Result<()> {
     let mut kept = Vec::new();
     for _ in 0..arguments.number("accept", 1)? {
         kept.push(answer_one(listener.accept()?.0, read, answer, &outcome)?);
+    }
+    let _listener = (!arguments.options.contains_key("close")).then_some(listener);
+    if arguments.options.contains_key("close") {
+        say_ready()?;
     }
     wait_for_end()?;
     say(&outcome.report())
