@@ -1,6 +1,6 @@
 //! Names of things. Units and namespaces are in the types, so that two of them are never mixed up.
 use serde::{Deserialize, Serialize};
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// A process for as long as it lives: pids are reused, a pid with its start time is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,5 +50,21 @@ impl From<String> for ContainerId {
 impl fmt::Display for ContainerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// What the label `application_type` says: software that is known by name, e.g. `postgres`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Application(Cow<'static, str>);
+
+impl Application {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&'static str> for Application {
+    fn from(kind: &'static str) -> Self {
+        Self(Cow::Borrowed(kind))
     }
 }

@@ -2,6 +2,7 @@
 mod files;
 
 pub mod addresses;
+pub mod applications;
 pub mod cgroups;
 pub mod host;
 pub mod node;

@@ -75,6 +75,17 @@ pub fn process(proc_root: &Path, tgid: u32) -> Result<Option<Process>, CollectEr
     read(proc_root, tgid, &mut CgroupFiles::default())
 }
 
+/// When the process began whose directory this is.
+pub(super) fn start_ns(dir: &Dir) -> Option<u64> {
+    let stat = Stat::parse(&dir.read("stat", MAX_STAT_BYTES).ok()?)?;
+    Some(stat.start_ticks.saturating_mul(*TICK_NS))
+}
+
+/// Another thread than the first, of a process that has one.
+pub(super) fn other_thread(dir: &Dir, tgid: u32) -> Option<u32> {
+    numbers(dir, "task").ok()?.into_iter().find(|&tid| tid != tgid)
+}
+
 /// Many processes share a few cgroups.
 type CgroupFiles = HashMap<Vec<u8>, Arc<CgroupFile>>;
 
@@ -108,11 +119,7 @@ fn try_read(proc_root: &Path, tgid: u32, known: &mut CgroupFiles) -> Result<Opti
         return Ok(Some(process));
     }
     // A first thread that has ended before the others has lost its namespaces and its place in the v1 hierarchies.
-    let thread = if stat.dead {
-        numbers(&dir, "task")?.into_iter().find(|&tid| tid != tgid)
-    } else {
-        None
-    };
+    let thread = if stat.dead { other_thread(&dir, tgid) } else { None };
     let below = |name: &str| thread.map_or_else(|| name.to_owned(), |tid| format!("task/{tid}/{name}"));
     let bytes = dir.read(&below("cgroup"), MAX_FILE_BYTES)?;
     process.cgroups = known
