@@ -14,6 +14,12 @@ pub fn cgroup_attach(ctx: BtfTracePointContext) -> i32 {
     let cgroup: *const u8 = ctx.arg(0);
     let task: *const u8 = ctx.arg(2);
     unsafe {
+        let leader: *const u8 = load(task, Field::TASK_LEADER);
+        if leader != task {
+            // A thread on its own: the process stays where its first thread is.
+            count(kind::CGROUP_MOVE, column::IGNORED);
+            return 0;
+        }
         let unified = hierarchy(cgroup) == 0;
         let flags = if unified { 0 } else { process_flag::LEGACY_HIERARCHY };
         let mut record = ProcessRecord {

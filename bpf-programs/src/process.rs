@@ -8,9 +8,10 @@ use crate::{
     news::{count, header, send_or_lose},
 };
 use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
-use tarsier_common::{Field, Owner, ProcessRecord, column, kind};
+use tarsier_common::{Field, Owner, ProcessRecord, column, kind, process_flag};
 
 const CLONE_THREAD: u64 = 0x1_0000;
+const SIGKILL: i32 = 9;
 
 #[btf_tracepoint(function = "task_newtask")]
 pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
@@ -20,14 +21,14 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
         count(kind::FORK, column::IGNORED);
         return 0;
     }
-    unsafe { report(kind::FORK, ctx.arg(0), 0) };
+    unsafe { report(kind::FORK, 0, ctx.arg(0), 0) };
     0
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     count(kind::EXEC, column::OBSERVED);
-    unsafe { report(kind::EXEC, ctx.arg(0), 0) };
+    unsafe { report(kind::EXEC, 0, ctx.arg(0), 0) };
     0
 }
 
@@ -52,12 +53,30 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
         } else {
             load(task, Field::TASK_EXIT_CODE)
         };
-        report(kind::EXIT, task, code);
+        let flags = if killed_by_oom(signal, code) {
+            process_flag::OOM_KILLED
+        } else {
+            0
+        };
+        report(kind::EXIT, flags, task, code);
     }
     0
 }
 
-/// The leader may end first: a process ends with its last thread.
+/// The kernel notes at its victim which memory it is to free (4.9 and later): with the process, whichever of its threads was
+/// picked, so that nothing need be kept between the kill and the end. A process that was ending by itself when memory ran
+/// out is noted too, to let it finish: it ends by something else than the signal.
+///
+/// Since about 6.16 this program runs before the process gives back its memory, and so does not wait for the lock under
+/// which the kernel first sends the signal and then makes the note. The kill shows as an ordinary one if its CPU is kept
+/// from the instructions in between for as long as the victim takes to end.
+#[inline(always)]
+unsafe fn killed_by_oom(signal: *const u8, code: i32) -> bool {
+    code & 0x7f == SIGKILL && !signal.is_null() && unsafe { load::<u64>(signal, Field::SIGNAL_OOM_MM) } != 0
+}
+
+/// The leader may end first: a process ends with its last thread. Without the argument two that end at once may both be
+/// taken for the last; user space lets the second be.
 #[inline(always)]
 unsafe fn last_thread(ctx: &BtfTracePointContext, signal: *const u8) -> bool {
     if has_group_dead() {
@@ -68,10 +87,10 @@ unsafe fn last_thread(ctx: &BtfTracePointContext, signal: *const u8) -> bool {
 }
 
 #[inline(always)]
-unsafe fn report(kind: u16, task: *const u8, exit_code: i32) {
+unsafe fn report(kind: u16, flags: u16, task: *const u8, exit_code: i32) {
     unsafe {
         let mut record = ProcessRecord {
-            header: header::<ProcessRecord>(kind, 0),
+            header: header::<ProcessRecord>(kind, flags),
             owner: Owner::default(),
             parent_tgid: 0,
             exit_code,

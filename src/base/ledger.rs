@@ -240,7 +240,7 @@ fn account(books: &Books, index: usize, row: &Row) -> KindAccount {
     let handed_over = row[column::SENT] + row[column::SUMMED];
     let in_ring = handed_over as i64 - books.read.get(kind) as i64;
     let ignored = match kind {
-        kind::FORK | kind::EXIT => Reason::Thread,
+        kind::FORK | kind::EXIT | kind::CGROUP_MOVE => Reason::Thread,
         kind::CONNECT_FAILED | kind::CLOSE | kind::ACCEPTED_CLOSE => Reason::Own,
         _ => Reason::OtherHierarchy,
     };

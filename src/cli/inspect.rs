@@ -29,10 +29,13 @@ pub fn render(container: &Container, now_unix: f64) -> String {
         ["age".to_owned(), age(now_unix - container.since_unix)],
         ["in /metrics".to_owned(), yes_no(container.exposed)],
         ["processes".to_owned(), container.processes.to_string()],
+        ["runs".to_owned(), printable(&container.application_types.join(", "))],
+        ["restarts".to_owned(), container.restarts.to_string()],
+        ["oom kills".to_owned(), container.oom_kills.to_string()],
     ];
     let about: String = about
         .iter()
-        .map(|[name, value]| format!("{name:<13}{value}\n"))
+        .map(|[name, value]| format!("{}\n", format!("{name:<13}{value}").trim_end()))
         .collect();
     format!(
         "{about}\n{}\n{}",
@@ -138,7 +141,7 @@ mod tests {
     };
 
     const ANSWER: &str = r#"{"id":"/system.slice/app.service","app_id":"/system.slice/app.service","exposed":true,
-        "since_unix":88480.0,"processes":4,"destinations":[
+        "since_unix":88480.0,"processes":4,"application_types":["nginx","php"],"restarts":2,"oom_kills":1,"destinations":[
         {"destination":"10.0.0.9:6379","actual_destination":"10.0.0.9:6379","successful_connects":10,
          "failed_connects":0,"active":2,"connect_seconds":0.0025,"sent_bytes":2048,"received_bytes":5242880,
          "retransmits":3,"failures":{},"closes":{"local":7,"peer":1,"reset":0,"timeout":0}},
@@ -173,6 +176,9 @@ mod tests {
         age          3h12m
         in /metrics  yes
         processes    4
+        runs         nginx, php
+        restarts     2
+        oom kills    1
 
         DESTINATION    ACTUAL         CONNECTS  ACTIVE  MEAN CONNECT     SENT  RECEIVED  RESENT  CLOSED BY        FAILED  FAILURES
         10.0.0.5:5432                        0       0                    0 B       0 B       0                       13  refused 12, timeout 1
@@ -196,6 +202,9 @@ mod tests {
             exposed: false,
             since_unix: 0.0,
             processes: 0,
+            application_types: Vec::new(),
+            restarts: 0,
+            oom_kills: 0,
             destinations: Vec::new(),
             listens: Vec::new(),
         };
@@ -205,6 +214,9 @@ mod tests {
         age          1m
         in /metrics  no
         processes    0
+        runs
+        restarts     0
+        oom kills    0
 
         no destinations
 

@@ -1,6 +1,6 @@
 //! Answers the registry's questions, on the blocking pool.
 use super::{
-    CollectError, addresses,
+    CollectError, addresses, applications,
     cgroups::CgroupTree,
     processes,
     sockets::{self, Source},
@@ -110,6 +110,10 @@ impl Worker {
                     ips: ips.map(Arc::from),
                 }
             }
+            Ask::Application { process } => Answer::Application {
+                process,
+                application: applications::application(&self.proc, process),
+            },
         }
     }
 

@@ -3,6 +3,7 @@ pub mod actor;
 pub mod connections;
 pub mod destination;
 pub mod health;
+pub mod lifecycle;
 pub mod listens;
 pub mod samples;
 pub mod state;

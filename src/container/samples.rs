@@ -6,14 +6,14 @@ use super::{
 };
 use crate::{
     base::{
-        ids::{ContainerId, NetnsId},
+        ids::{Application, ContainerId, NetnsId},
         now::Now,
     },
     decode::Closes,
 };
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::SocketAddr,
     time::Duration,
 };
@@ -56,6 +56,9 @@ pub struct Samples {
     pub exposed: bool,
     pub since_wall_ns: u64,
     pub processes: u32,
+    pub restarts: u64,
+    pub oom_kills: u64,
+    pub applications: BTreeSet<Application>,
     /// In the order of the remotes.
     pub destinations: Vec<Destination>,
     /// In the order of the addresses.
@@ -83,6 +86,9 @@ impl Samples {
         self.exposed |= other.exposed;
         self.since_wall_ns = self.since_wall_ns.min(other.since_wall_ns);
         self.processes += other.processes;
+        self.restarts += other.restarts;
+        self.oom_kills += other.oom_kills;
+        self.applications.extend(other.applications.iter().cloned());
         self.rejected += other.rejected;
         self.health.add(&other.health);
         for theirs in &other.destinations {
@@ -156,6 +162,9 @@ impl ContainerState {
             exposed: self.is_exposed(now, min_age),
             since_wall_ns: now.date_of_boottime(self.since_ns.unwrap_or(now.boottime_ns)),
             processes: self.processes,
+            restarts: self.lifecycle.restarts,
+            oom_kills: self.lifecycle.oom_kills,
+            applications: self.lifecycle.applications().cloned().collect(),
             destinations,
             listens: self.listens_with_traffic(host),
             health: self.health.clone(),

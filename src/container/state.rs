@@ -18,11 +18,12 @@
 use super::{
     connections::{Connection, Traffic},
     health::HealthByRole,
+    lifecycle::Lifecycle,
     listens::Listens,
 };
 use crate::{
     base::{
-        ids::{NetnsId, SocketId},
+        ids::{Application, NetnsId, SocketId},
         now::Now,
         table::Table,
     },
@@ -37,6 +38,13 @@ pub enum ContainerEvent {
         start_ns: u64,
     },
     ProcessLeft,
+    /// What one of its processes is; `None`: nothing known, or it comes or goes.
+    ApplicationChanged {
+        from: Option<Application>,
+        to: Option<Application>,
+    },
+    Restarted,
+    OomKilled,
     Failed(SocketEvent),
     Closed(SocketEvent),
     Seen(SocketEvent),
@@ -71,6 +79,7 @@ pub struct ContainerState {
     pub since_ns: Option<u64>,
     /// When the last process left.
     pub ended_ns: Option<u64>,
+    pub(super) lifecycle: Lifecycle,
     connections: Table<SocketId, Connection>,
     pub(super) traffic: Traffic,
     pub(super) health: HealthByRole,
@@ -84,6 +93,7 @@ impl ContainerState {
             processes: 0,
             since_ns: None,
             ended_ns: None,
+            lifecycle: Lifecycle::default(),
             connections: Table::new(limits.connections),
             traffic: Traffic::new(limits.destinations, limits.listens),
             health: HealthByRole::default(),
@@ -106,6 +116,9 @@ impl ContainerState {
                     self.ended_ns = Some(now.boottime_ns);
                 }
             }
+            ContainerEvent::ApplicationChanged { from, to } => self.lifecycle.application(from.as_ref(), to),
+            ContainerEvent::Restarted => self.lifecycle.restarts += 1,
+            ContainerEvent::OomKilled => self.lifecycle.oom_kills += 1,
             ContainerEvent::Failed(event) => self.traffic.destinations.of(event.remote).failed(&event),
             ContainerEvent::Closed(event) => self.closed(&event),
             ContainerEvent::Seen(event) if event.listening => applied = self.listens.opened(&event),
@@ -208,6 +221,7 @@ impl ContainerState {
         } else {
             self.ended_ns.max(other.ended_ns)
         };
+        self.lifecycle.absorb(other.lifecycle);
         self.traffic.absorb(other.traffic);
         self.health.add(&other.health);
         self.listens.absorb(other.listens);
@@ -231,7 +245,8 @@ impl ContainerState {
 
     /// Nothing but processes has ever been here: not worth keeping once they are gone.
     pub fn is_trivial(&self) -> bool {
-        self.connections.is_empty() && self.traffic.is_empty() && self.listens.is_empty()
+        let sockets = self.connections.is_empty() && self.traffic.is_empty() && self.listens.is_empty();
+        sockets && self.lifecycle.is_trivial()
     }
 
     pub fn sockets(&self) -> impl Iterator<Item = SocketId> + '_ {

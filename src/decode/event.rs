@@ -28,6 +28,8 @@ pub struct ProcessEvent {
     pub exit_code: i32,
     /// A move within a v1 hierarchy: only /proc knows the new path.
     pub legacy_hierarchy: bool,
+    /// An end that the kernel brought about because memory had run out.
+    pub oom_killed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

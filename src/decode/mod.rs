@@ -111,6 +111,7 @@ fn process(record: &[u8]) -> Result<ProcessEvent, DecodeError> {
         parent_tgid: record.parent_tgid,
         exit_code: record.exit_code,
         legacy_hierarchy: record.header.flags & raw::process_flag::LEGACY_HIERARCHY != 0,
+        oom_killed: record.header.flags & raw::process_flag::OOM_KILLED != 0,
     })
 }
 

@@ -48,6 +48,27 @@ fn a_socket_record_keeps_every_field() {
 }
 
 #[test]
+fn an_end_says_what_brought_it_about() {
+    let mut record = raw::ProcessRecord {
+        header: raw::Header {
+            kind: kind::EXIT,
+            ..Default::default()
+        },
+        exit_code: 9,
+        ..Default::default()
+    };
+    let flags_of = |record: &raw::ProcessRecord| match news(record.as_bytes()) {
+        Ok(Event::ProcessExited(event)) => (event.oom_killed, event.legacy_hierarchy),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(flags_of(&record), (false, false));
+    record.header.flags = raw::process_flag::OOM_KILLED;
+    assert_eq!(flags_of(&record), (true, false));
+    record.header.flags = raw::process_flag::LEGACY_HIERARCHY;
+    assert_eq!(flags_of(&record), (false, true));
+}
+
+#[test]
 fn a_mapped_address_is_ipv4() {
     let mut mapped = record();
     mapped.family = raw::AF_INET6;

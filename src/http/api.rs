@@ -33,6 +33,10 @@ pub struct Container {
     pub exposed: bool,
     pub since_unix: f64,
     pub processes: u32,
+    /// What its living processes are, where that is known.
+    pub application_types: Vec<String>,
+    pub restarts: u64,
+    pub oom_kills: u64,
     pub destinations: Vec<Destination>,
     pub listens: Vec<Listen>,
 }

@@ -1,7 +1,11 @@
 //! For tests: a supervisor, a registry and containers that answer what they are told to, when they are told to.
 use super::scrape::Faces;
 use crate::{
-    base::{clock::ManualClock, context::Ctx, ids::ContainerId},
+    base::{
+        clock::ManualClock,
+        context::Ctx,
+        ids::{Application, ContainerId},
+    },
     config::Config,
     container::{
         actor::GetSamples,
@@ -32,6 +36,9 @@ pub(super) fn samples(id: &str) -> Samples {
         exposed: true,
         since_wall_ns: 1_500_000_000,
         processes: 2,
+        restarts: 3,
+        oom_kills: 1,
+        applications: ["nginx", "php"].map(Application::from).into(),
         destinations: vec![Destination {
             remote: Some("10.0.0.1:80".parse().unwrap()),
             connects: 3,

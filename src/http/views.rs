@@ -28,6 +28,9 @@ pub(super) fn container(of: &Samples) -> Container {
         exposed: of.exposed,
         since_unix: unix(of.since_wall_ns),
         processes: of.processes,
+        application_types: of.applications.iter().map(|is| is.as_str().to_owned()).collect(),
+        restarts: of.restarts,
+        oom_kills: of.oom_kills,
         destinations: of.destinations.iter().map(destination).collect(),
         listens: of.listens.iter().map(listen).collect(),
     }

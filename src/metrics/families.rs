@@ -31,6 +31,13 @@ pub fn containers(samples: &[Samples], node: &NodeLabels) -> Vec<MetricFamily> {
     for container in Samples::merge(samples).iter().filter(|container| container.exposed) {
         let (id, app_id) = (container.id.as_str(), app_id(&container.id));
         series.add(&names::CONTAINER_INFO, [id, &app_id, "", "", ""], 1.0);
+        series.add(&names::RESTARTS, [id, &app_id], container.restarts as f64);
+        if container.oom_kills > 0 {
+            series.add(&names::OOM_KILLS, [id, &app_id], container.oom_kills as f64);
+        }
+        for application in &container.applications {
+            series.add(&names::APPLICATION_TYPE, [id, &app_id, application.as_str()], 1.0);
+        }
         for destination in &container.destinations {
             connections(&mut series, [id, &app_id], destination);
         }
@@ -94,10 +101,11 @@ pub fn destination_labels(of: &Destination) -> (String, String) {
 mod tests {
     use super::*;
     use crate::{
+        base::ids::Application,
         container::{health::HealthByRole, samples::Listen},
         metrics::{contract, text},
     };
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     fn node() -> NodeLabels {
         NodeLabels {
@@ -113,6 +121,9 @@ mod tests {
             exposed: true,
             since_wall_ns: 7,
             processes: 1,
+            restarts: 0,
+            oom_kills: 0,
+            applications: BTreeSet::new(),
             destinations: Vec::new(),
             listens: Vec::new(),
             health: HealthByRole::default(),
@@ -165,6 +176,9 @@ mod tests {
             ],
             listens: vec![listen("10.0.0.2:80", 2), listen("[::1]:443", 0), Listen::default()],
             health: HealthByRole::example(),
+            restarts: 2,
+            oom_kills: 3,
+            applications: ["nginx", "php"].map(Application::from).into(),
             ..container("/k8s/shop/web-0/app")
         };
         let young = Samples {
@@ -186,12 +200,17 @@ mod tests {
         let running = Samples {
             destinations: vec![destination(Some("10.0.0.1:80")), failed("10.0.0.3:1")],
             listens: vec![listen("10.0.0.2:80", 0)],
+            restarts: 1,
+            applications: ["nginx"].map(Application::from).into(),
             ..container("/a")
         };
         let held = Samples {
             exposed: false,
             destinations: vec![destination(Some("10.0.0.1:80")), destination(Some("10.0.0.2:80"))],
             listens: vec![listen("10.0.0.2:80", 1), listen("10.0.0.9:1", 1)],
+            restarts: 1,
+            oom_kills: 1,
+            applications: ["nginx"].map(Application::from).into(),
             ..container("/a")
         };
         let together = containers(&[running.clone(), held.clone()], &node());
@@ -207,6 +226,9 @@ mod tests {
             line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
         };
         assert_eq!(value(names::CONTAINER_INFO.name, "/a"), 1.0);
+        assert_eq!(value(names::RESTARTS.name, "/a"), 2.0);
+        assert_eq!(value(names::OOM_KILLS.name, "/a"), 1.0);
+        assert_eq!(value(names::APPLICATION_TYPE.name, "nginx"), 1.0);
         assert_eq!(value(names::CONNECTS.name, "\"10.0.0.1:80\""), 6.0);
         assert_eq!(value(names::CONNECTION_TIME.name, "\"10.0.0.1:80\""), 0.003);
         assert_eq!(value(names::CONNECTS.name, "\"10.0.0.2:80\""), 3.0);

@@ -50,6 +50,17 @@ macro_rules! families {
 families! {
     CONTAINER_INFO = GAUGE "container_info" CONTAINER_LABELS + ["image", "systemd_triggered_by", "systemd_type"]
         "Meta information about the container";
+    /// Of its living processes, one series for each.
+    APPLICATION_TYPE = GAUGE "container_application_type" CONTAINER_LABELS + ["application_type"]
+        "Type of the application running in the container (e.g. memcached, postgres, mysql)";
+    /// By the table in `registry/restarts.rs`, which also says where the Go agent counts otherwise.
+    RESTARTS = COUNTER "container_restarts_total" CONTAINER_LABELS + []
+        "Number of times the container was restarted";
+    /// Processes that the kernel picked, be it for a limit of the cgroup or of the whole host. Others that shared the memory of
+    /// one die with it and are not counted, as in the kernel's own books. As in the Go agent, there is no series before the
+    /// first.
+    OOM_KILLS = COUNTER "container_oom_kills_total" CONTAINER_LABELS + []
+        "Total number of times the container was terminated by the OOM killer";
 
     CONNECTS = COUNTER "container_net_tcp_successful_connects_total" CONTAINER_LABELS
         + ["destination", "actual_destination"]

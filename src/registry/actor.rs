@@ -6,6 +6,7 @@
 //! index from /proc, open sockets from the next totals pass.
 use super::{
     effects::{Answer, Ask, Effects, SlotId},
+    questions::{Limits, Questions},
     state::{Inventory, Node, RegistryState, Settings},
 };
 use crate::{
@@ -31,26 +32,34 @@ use actix::{
     Actor, AsyncContext, Context, Handler, Message, MessageResult, Recipient, WrapFuture, fut::ActorFutureExt,
 };
 use serde::Serialize;
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-/// Questions that may wait for the blocking pool.
-const MAX_ASKS: usize = 65_536;
+/// Who is who: one load at a time, so that a slow /proc costs one thread.
+const IDENTITIES: Limits = Limits {
+    waiting: 65_536,
+    load: 256,
+    loads: 1,
+    patience_ns: u64::MAX,
+};
+/// A command line lies in the memory of its process, and whoever reads it waits while that is locked: not the identities.
+const APPLICATIONS: Limits = Limits {
+    waiting: 65_536,
+    load: 32,
+    loads: 4,
+    patience_ns: STUCK_NS,
+};
+const STUCK_NS: u64 = 10_000_000_000;
 
 pub struct RegistryActor {
     state: RegistryState,
     ctx: Ctx,
     worker: Arc<Worker>,
-    asks: VecDeque<Ask>,
-    /// The same, to ask nothing twice.
-    asked: HashSet<Ask>,
-    rejected_asks: u64,
+    identities: Questions,
+    applications: Questions,
     inventory_wanted: bool,
     next_inventory_ns: u64,
-    working_since_ns: Option<u64>,
+    /// A look at /proc did not come back in time.
+    hung: bool,
     containers: HashMap<SlotId, ContainerRecipients>,
     supervisor: SupervisorRecipients,
     recorder: Option<Arc<Recorder>>,
@@ -109,13 +118,12 @@ impl RegistryActor {
             state: RegistryState::new(blueprint.settings, blueprint.node),
             ctx: blueprint.ctx,
             worker: blueprint.worker,
-            asks: VecDeque::new(),
-            asked: HashSet::new(),
-            rejected_asks: 0,
+            identities: Questions::new(IDENTITIES),
+            applications: Questions::new(APPLICATIONS),
             inventory_wanted: true,
             next_inventory_ns: 0,
             inventory_interval: blueprint.inventory_interval,
-            working_since_ns: None,
+            hung: false,
             containers: HashMap::new(),
             supervisor: blueprint.supervisor,
             recorder: blueprint.recorder,
@@ -163,43 +171,35 @@ impl RegistryActor {
             tell(&self.supervisor.reap, ReapContainers(effects.reaps));
         }
         for ask in effects.asks {
-            self.ask(ask);
+            // An identity that finds no room is answered by its deadline.
+            match ask {
+                Ask::Application { .. } => self.applications.ask(ask),
+                _ => self.identities.ask(ask),
+            }
         }
         self.work(context);
     }
 
-    fn ask(&mut self, ask: Ask) {
-        // What finds no room is answered by the deadline for identities.
-        if self.asked.contains(&ask) {
-            return;
+    /// Hands questions to the blocking pool.
+    fn work(&mut self, context: &mut Context<Self>) {
+        let now_ns = self.ctx.clock.monotonic_ns();
+        if let Some(asks) = self.identities.take(now_ns, self.inventory_wanted) {
+            let inventory = std::mem::take(&mut self.inventory_wanted);
+            let back = move |actor: &mut Self| actor.identities.returned(now_ns);
+            self.send(Work { asks, inventory }, back, context);
         }
-        if self.asks.len() >= MAX_ASKS {
-            self.rejected_asks += 1;
-            return;
+        if let Some(asks) = self.applications.take(now_ns, false) {
+            let back = move |actor: &mut Self| actor.applications.returned(now_ns);
+            let inventory = false;
+            self.send(Work { asks, inventory }, back, context);
         }
-        self.asked.insert(ask);
-        self.asks.push_back(ask);
     }
 
-    /// Hands questions to the blocking pool: one load at a time, so that a slow /proc costs one thread.
-    fn work(&mut self, context: &mut Context<Self>) {
-        const LOAD: usize = 256;
-        if self.working_since_ns.is_some() || (self.asks.is_empty() && !self.inventory_wanted) {
-            return;
-        }
-        let asks: Vec<Ask> = self.asks.drain(..self.asks.len().min(LOAD)).collect();
-        for ask in &asks {
-            self.asked.remove(ask);
-        }
-        let work = Work {
-            asks,
-            inventory: std::mem::take(&mut self.inventory_wanted),
-        };
-        self.working_since_ns = Some(self.ctx.clock.monotonic_ns());
+    fn send(&mut self, work: Work, back: impl FnOnce(&mut Self) + 'static, context: &mut Context<Self>) {
         let worker = Arc::clone(&self.worker);
         let done = actix_rt::task::spawn_blocking(move || worker.work(work));
         let then = done.into_actor(self).map(|done, actor, context| {
-            actor.working_since_ns = None;
+            back(actor);
             match done {
                 Ok(done) => {
                     for answer in done.answers {
@@ -238,16 +238,17 @@ impl RegistryActor {
     }
 
     fn tick(&mut self, context: &mut Context<Self>) {
-        const STUCK: Duration = Duration::from_secs(10);
         let now = self.ctx.now();
         self.ctx.pulses.beat("core", now.monotonic_ns);
-        let stuck = self
-            .working_since_ns
-            .map(|since| now.monotonic_ns.saturating_sub(since));
-        if stuck.is_some_and(|for_ns| u128::from(for_ns) > STUCK.as_nanos()) {
+        let hang = |questions: &Questions| questions.hang(now.monotonic_ns, STUCK_NS);
+        if hang(&self.identities) || hang(&self.applications) {
             self.ctx
                 .features
                 .degraded(feature::PROC, "hangs", "a read of /proc has not returned for 10 s");
+            self.hung = true;
+        } else if std::mem::take(&mut self.hung) {
+            // Its result is the word on whether all is well again.
+            self.inventory_wanted = true;
         }
         if self.ctx.features.needs_other_inventory() && now.monotonic_ns >= self.next_inventory_ns {
             let interval = u64::try_from(self.inventory_interval.as_nanos()).unwrap_or(u64::MAX);
@@ -419,17 +420,21 @@ impl Handler<GetSnapshot> for RegistryActor {
                 capacity,
                 rejected,
             });
-        let questions = TableSnapshot {
-            table: "questions",
-            entries: self.asks.len(),
-            capacity: MAX_ASKS,
-            rejected: self.rejected_asks,
+        let questions = |table, questions: &Questions| TableSnapshot {
+            table,
+            entries: questions.len(),
+            capacity: questions.capacity(),
+            rejected: questions.rejected(),
         };
+        let waiting = [
+            questions("questions", &self.identities),
+            questions("application_questions", &self.applications),
+        ];
         MessageResult(Snapshot {
             batches: self.batches,
-            questions_waiting: self.asks.len(),
+            questions_waiting: self.identities.len() + self.applications.len(),
             containers_running: self.containers.len(),
-            tables: tables.into_iter().chain([questions]).collect(),
+            tables: tables.into_iter().chain(waiting).collect(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What the registry's logic wants done. It does nothing itself, so that a recording can drive it.
 use crate::{
     base::{
-        ids::{CgroupId, ContainerId, NetnsId, ProcKey},
+        ids::{Application, CgroupId, ContainerId, NetnsId, ProcKey},
         ledger::{Counts, Outcome},
     },
     container::state::{ContainerEvent, ContainerState},
@@ -22,6 +22,8 @@ pub enum Ask {
     Process { process: ProcKey },
     /// Which addresses has the network namespace of this process?
     Addresses { netns: NetnsId, tgid: u32 },
+    /// What does this process run?
+    Application { process: ProcKey },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,6 +40,10 @@ pub enum Answer {
     Addresses {
         netns: NetnsId,
         ips: Option<Arc<[IpAddr]>>,
+    },
+    Application {
+        process: ProcKey,
+        application: Option<Application>,
     },
 }
 

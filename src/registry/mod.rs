@@ -2,6 +2,8 @@
 pub mod actor;
 pub mod effects;
 pub mod identity;
+mod questions;
+mod restarts;
 mod slots;
 pub mod state;
 

@@ -1,8 +1,12 @@
 //! Where the states of containers are: held here until they have an actor, and from then on with it.
-use super::effects::{Effects, SlotId};
+use super::{
+    effects::{Effects, SlotId},
+    identity,
+    restarts::Restarts,
+};
 use crate::{
     base::{
-        ids::{ContainerId, ProcKey, SocketId},
+        ids::{Application, ContainerId, ProcKey, SocketId},
         ledger::Reason,
         now::Now,
         table::Table,
@@ -10,7 +14,10 @@ use crate::{
     container::state::{ContainerEvent, ContainerState, Limits},
     decode::SocketEvent,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// Containers without a process that nothing has happened to, kept for the next one's restart to be seen.
+const MAX_LINGERING: usize = 1000;
 
 #[derive(Debug)]
 pub(super) enum Place {
@@ -25,6 +32,9 @@ pub(super) struct Slot {
     pub id: Option<ContainerId>,
     pub place: Place,
     pub processes: u32,
+    restarts: Restarts,
+    /// Among those that may go when there are too many.
+    lingers: bool,
     pub sockets: u32,
     pub since_ns: u64,
     /// On the boot clock.
@@ -47,12 +57,35 @@ pub(super) struct Socket {
     last_ns: u64,
 }
 
+/// A process, as far as its container is concerned.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub start_ns: u64,
+    pub application: Option<Application>,
+    /// By a process that was in the same container.
+    pub forked_inside: bool,
+}
+
+impl Slot {
+    fn is_bare(&self) -> bool {
+        self.id.as_ref().is_none_or(identity::is_standalone)
+    }
+
+    /// Without it, nothing would be missed but a later restart.
+    fn is_over(&self) -> bool {
+        let trivial = matches!(&self.place, Place::Held(state) if state.is_trivial());
+        self.processes == 0 && !self.spawned && self.pending.is_none() && trivial
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Slots {
     slots: BTreeMap<SlotId, Slot>,
     by_id: HashMap<ContainerId, SlotId>,
     by_process: HashMap<ProcKey, SlotId>,
     sockets: Table<SocketId, Socket>,
+    /// In the order of their ends.
+    lingering: VecDeque<SlotId>,
     next: u64,
     limits: Limits,
     max: usize,
@@ -78,6 +111,7 @@ impl Slots {
             by_id: HashMap::new(),
             by_process: HashMap::new(),
             sockets: Table::new(max_sockets),
+            lingering: VecDeque::new(),
             next,
             limits,
             max,
@@ -122,6 +156,8 @@ impl Slots {
                 id,
                 place: Place::Held(state),
                 processes: 0,
+                restarts: Restarts::default(),
+                lingers: false,
                 sockets: 0,
                 since_ns: now.boottime_ns,
                 // Until a process joins: a late event may bring a container back whose processes are gone.
@@ -138,6 +174,9 @@ impl Slots {
     pub(super) fn of_container(&mut self, id: &ContainerId, now: Now) -> Result<SlotId, Reason> {
         if let Some(slot) = self.by_id.get(id) {
             return Ok(*slot);
+        }
+        while self.by_id.len() >= self.max && !self.lingering.is_empty() {
+            self.shorten();
         }
         if self.by_id.len() >= self.max {
             self.rejected += 1;
@@ -219,7 +258,9 @@ impl Slots {
         let Some(entry) = self.slots.get_mut(&slot) else { return };
         let membership = matches!(
             event,
-            ContainerEvent::ProcessJoined { .. } | ContainerEvent::ProcessLeft
+            ContainerEvent::ProcessJoined { .. }
+                | ContainerEvent::ProcessLeft
+                | ContainerEvent::ApplicationChanged { .. }
         );
         entry.has_news |= !membership;
         match &mut entry.place {
@@ -276,17 +317,19 @@ impl Slots {
     }
 
     /// The actor died with all it knew. Its successor starts empty, but for the processes.
-    pub(super) fn lost(&mut self, slot: SlotId, now: Now, effects: &mut Effects) {
+    pub(super) fn lost(&mut self, slot: SlotId, living: Vec<Member>, now: Now, effects: &mut Effects) {
         let limits = self.limits;
         let Some(entry) = self.slots.get_mut(&slot) else { return };
         let mut state = ContainerState::new(limits);
-        for _ in 0..entry.processes {
-            state.apply(
-                ContainerEvent::ProcessJoined {
-                    start_ns: entry.since_ns,
-                },
-                now,
-            );
+        for Member {
+            start_ns, application, ..
+        } in living
+        {
+            state.apply(ContainerEvent::ProcessJoined { start_ns }, now);
+            if application.is_some() {
+                let (from, to) = (None, application);
+                state.apply(ContainerEvent::ApplicationChanged { from, to }, now);
+            }
         }
         state.since_ns = Some(entry.since_ns);
         state.ended_ns = entry.zombie_since_ns;
@@ -294,26 +337,76 @@ impl Slots {
         self.spawn(slot, effects);
     }
 
-    pub(super) fn join(&mut self, slot: SlotId, start_ns: u64, now: Now, effects: &mut Effects) {
-        if let Some(entry) = self.slots.get_mut(&slot) {
-            entry.processes += 1;
-            entry.since_ns = entry.since_ns.min(start_ns);
-            entry.zombie_since_ns = None;
-        }
+    pub(super) fn join(&mut self, slot: SlotId, member: Member, now: Now, effects: &mut Effects) {
+        let Member {
+            start_ns,
+            application,
+            forked_inside,
+        } = member;
+        let Some(entry) = self.slots.get_mut(&slot) else { return };
+        entry.processes += 1;
+        entry.since_ns = entry.since_ns.min(start_ns);
+        entry.zombie_since_ns = None;
+        let restarted = entry.restarts.join(start_ns, forked_inside) && !entry.is_bare();
         self.route(slot, ContainerEvent::ProcessJoined { start_ns }, None, now, effects);
+        if restarted {
+            self.route(slot, ContainerEvent::Restarted, None, now, effects);
+        }
+        self.application(slot, None, application, now, effects);
     }
 
-    pub(super) fn leave(&mut self, slot: SlotId, now: Now, effects: &mut Effects) {
+    pub(super) fn leave(&mut self, slot: SlotId, member: Member, now: Now, effects: &mut Effects) {
+        self.application(slot, member.application, None, now, effects);
         self.route(slot, ContainerEvent::ProcessLeft, None, now, effects);
         let Some(entry) = self.slots.get_mut(&slot) else { return };
         entry.processes = entry.processes.saturating_sub(1);
+        entry.restarts.leave(member.start_ns);
         self.mark_zombie(slot, now);
         let Some(entry) = self.slots.get(&slot) else { return };
         // A process that did nothing leaves nothing behind.
-        let trivial = matches!(&entry.place, Place::Held(state) if state.is_trivial());
-        let gone = entry.processes == 0 && !entry.spawned && trivial;
-        if gone && entry.pending.is_none() {
+        if entry.is_over() && entry.is_bare() {
             self.remove(slot);
+        } else if entry.is_over() {
+            self.linger(slot);
+        }
+    }
+
+    /// Somewhat longer than its processes: when the next one starts, it has been restarted.
+    fn linger(&mut self, slot: SlotId) {
+        let Some(entry) = self.slots.get_mut(&slot) else { return };
+        if !std::mem::replace(&mut entry.lingers, true) {
+            self.lingering.push_back(slot);
+        }
+        if self.lingering.len() > MAX_LINGERING {
+            self.shorten();
+        }
+    }
+
+    fn shorten(&mut self) {
+        let Some(oldest) = self.lingering.pop_front() else {
+            return;
+        };
+        let Some(entry) = self.slots.get_mut(&oldest) else {
+            return;
+        };
+        entry.lingers = false;
+        if entry.is_over() {
+            self.remove(oldest);
+        }
+    }
+
+    /// What one of the slot's processes is.
+    pub(super) fn application(
+        &mut self,
+        slot: SlotId,
+        from: Option<Application>,
+        to: Option<Application>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        if from != to {
+            let event = ContainerEvent::ApplicationChanged { from, to };
+            self.route(slot, event, None, now, effects);
         }
     }
 

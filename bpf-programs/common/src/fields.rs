@@ -24,6 +24,7 @@ fields! {
     TASK_EXIT_CODE = "task_struct"."exit_code",
     SIGNAL_LIVE = "signal_struct"."live",
     SIGNAL_EXIT_CODE = "signal_struct"."group_exit_code",
+    SIGNAL_OOM_MM = "signal_struct"."oom_mm",
     CSS_SET_CGROUP = "css_set"."dfl_cgrp",
     CGROUP_KN = "cgroup"."kn",
     CGROUP_ROOT = "cgroup"."root",

@@ -42,6 +42,8 @@ pub mod owner_flag {
 pub mod process_flag {
     /// `CGROUP_MOVE`: the hierarchy is a v1 one, `owner.cgroup_id` did not change.
     pub const LEGACY_HIERARCHY: u16 = 1;
+    /// `EXIT`: the kernel killed it because memory had run out.
+    pub const OOM_KILLED: u16 = 2;
 }
 
 /// `FORK`, `EXEC`, `EXIT` and `CGROUP_MOVE`.

@@ -1,7 +1,7 @@
 //! From the kernel's bytes to the text of `/metrics`: recorded, and played back.
 use super::*;
 use crate::{
-    base::ids::{CgroupId, NetnsId, ProcKey},
+    base::ids::{Application, CgroupId, NetnsId, ProcKey},
     config::Config,
     recording::Recorder,
     registry::{
@@ -12,7 +12,7 @@ use crate::{
 };
 use std::time::Duration;
 use tarsier_common::{
-    AF_INET, AF_INET6, Header, Owner, ProcessRecord, SocketRecord, Sum, SumKey, kind, socket_flag, stage,
+    AF_INET, AF_INET6, Header, Owner, ProcessRecord, SocketRecord, Sum, SumKey, kind, process_flag, socket_flag, stage,
 };
 use zerocopy::IntoBytes;
 
@@ -132,8 +132,23 @@ fn record(path: &std::path::Path) {
             path: Some("/system.slice/app.service".into()),
         },
     );
-    // A pass, an end that spilled, and one that was only added up.
+    recorder.answer(
+        now(3),
+        &Answer::Application {
+            process: ProcKey {
+                tgid: 20,
+                start_ns: 20 * SECOND,
+            },
+            application: Some(Application::from("postgres")),
+        },
+    );
+    // A worker killed, a pass, an end that spilled, and one that was only added up.
     let mut raw = RawBatch::default();
+    raw.news
+        .extend_from_slice(process(kind::FORK, owner(21, 77, b"app"), 20).as_bytes());
+    let mut killed = process(kind::EXIT, owner(21, 77, b"app"), 20);
+    (killed.header.flags, killed.exit_code) = (process_flag::OOM_KILLED, 9);
+    raw.news.extend_from_slice(killed.as_bytes());
     let mut seen = socket(kind::COUNT, 5, app);
     (seen.sent_bytes, seen.received_bytes) = (100, 1_000);
     raw.seen.extend_from_slice(seen.as_bytes());

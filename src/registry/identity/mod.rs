@@ -9,5 +9,5 @@ mod owner;
 mod names;
 
 pub use cgroup_file::{CgroupFile, CgroupPath, CgroupRoot, MAX_FILE_BYTES, placement};
-pub use names::{app_id, standalone_id};
+pub use names::{app_id, is_standalone, standalone_id};
 pub use owner::{IgnoredReason, Owner, owner};

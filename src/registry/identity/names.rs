@@ -57,6 +57,13 @@ fn is_random(text: &str) -> bool {
     text.len() == 5 && text.bytes().all(|b| b"bcdfghjklmnpqrstvwxz2456789".contains(&b))
 }
 
+const STANDALONE: &str = "/standalone/";
+
+/// Stands for bare processes, which may have nothing but a name in common.
+pub fn is_standalone(id: &ContainerId) -> bool {
+    id.as_str().starts_with(STANDALONE)
+}
+
 /// The id of a process that belongs to no container. `name` is its `comm`, with or without the zero bytes after it.
 ///
 /// Whoever runs a process chooses its name, so whatever could mislead (a slash, a control character) is replaced.

@@ -109,6 +109,7 @@ impl RegistryState {
                 }
             }
             Answer::Addresses { netns, ips } => self.addresses(netns, ips, now, &mut effects),
+            Answer::Application { process, application } => self.application(process, application, now, &mut effects),
         }
         effects
     }

@@ -2,6 +2,7 @@
 //!
 //! A process is found by its cgroup in the unified hierarchy; where it is placed in v1 hierarchies only (the id is then
 //! the root's), by its path in /proc, which children inherit until somebody moves them.
+mod applications;
 mod cgroups;
 mod found;
 mod processes;
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     base::{
-        ids::{CgroupId, NetnsId, ProcKey},
+        ids::{Application, CgroupId, NetnsId, ProcKey},
         ledger::Reason,
         now::Now,
         table::Table,
@@ -103,12 +104,19 @@ pub struct Inventory {
 #[derive(Debug)]
 struct Process {
     key: ProcKey,
+    parent_tgid: u32,
     comm: Comm,
     /// `None`: found in /proc, which does not tell.
     cgroup: Option<CgroupId>,
     /// From /proc, or inherited.
     path: Option<Arc<str>>,
     slot: Option<SlotId>,
+    /// What it inherited, until it executes something; then what somebody has found out about that.
+    application: Option<Application>,
+    /// Since when somebody is to look at its command line.
+    unread_ns: Option<u64>,
+    /// Has been with a container, however shortly.
+    placed: bool,
     exited_ns: Option<u64>,
     /// Only a socket spoke of it: it may have ended long ago. It counts as ended until somebody sees it.
     unconfirmed: bool,
@@ -140,7 +148,7 @@ const KEEP_EXITED_NS: u64 = 5_000_000_000;
 const IDENTITY_DEADLINE_NS: u64 = 5_000_000_000;
 const ADDRESSES_EVERY_NS: u64 = 30_000_000_000;
 /// /proc counts start times in ticks of this many nanoseconds.
-const TICK_NS: u64 = 10_000_000;
+pub(super) const TICK_NS: u64 = 10_000_000;
 
 pub struct RegistryState {
     settings: Settings,
@@ -148,6 +156,9 @@ pub struct RegistryState {
     cgroup_root: CgroupRoot,
     processes: Table<u32, Process>,
     exited: VecDeque<(u64, ProcKey)>,
+    /// Processes whose command line is to be looked at, and since when.
+    unread: VecDeque<(u64, ProcKey)>,
+    rejected_unread: u64,
     cgroups: Table<CgroupId, Cgroup>,
     owners: HashMap<Arc<str>, identity::Owner>,
     waiting: HashMap<CgroupId, HashSet<u32>>,
@@ -177,6 +188,8 @@ impl RegistryState {
             cgroup_root: CgroupRoot::new("/", &settings.cgroup_root),
             processes: Table::new(settings.max_processes),
             exited: VecDeque::new(),
+            unread: VecDeque::new(),
+            rejected_unread: 0,
             cgroups: Table::new(settings.max_processes),
             owners: HashMap::new(),
             waiting: HashMap::new(),
@@ -253,7 +266,10 @@ impl RegistryState {
 
     pub fn container_lost(&mut self, slot: SlotId, now: Now) -> Effects {
         let mut effects = Effects::default();
-        self.slots.lost(slot, now, &mut effects);
+        let living = self.processes.iter().map(|(_, process)| process);
+        let living = living.filter(|process| process.slot == Some(slot));
+        let living = living.map(|process| process.member(false)).collect();
+        self.slots.lost(slot, living, now, &mut effects);
         for namespace in self.namespaces.values_mut() {
             namespace.told.remove(&slot);
         }
@@ -269,7 +285,7 @@ impl RegistryState {
     }
 
     /// Tables with their entries, limits and refusals.
-    pub fn tables(&self) -> [(&'static str, usize, usize, u64); 7] {
+    pub fn tables(&self) -> [(&'static str, usize, usize, u64); 8] {
         let table = |name, len, capacity, rejected| (name, len, capacity, rejected);
         let sockets = self.slots.sockets();
         let (containers, pending) = self.slots.rejected();
@@ -294,6 +310,12 @@ impl RegistryState {
                 self.namespaces.len(),
                 self.settings.max_containers,
                 self.rejected_namespaces,
+            ),
+            table(
+                "unread_commands",
+                self.unread.len(),
+                self.processes.capacity(),
+                self.rejected_unread,
             ),
             table("sums", self.sums.len(), MAX_SUMS, self.rejected_sums),
         ]

@@ -7,10 +7,12 @@ use crate::{
         now::Now,
     },
     config::Standalone,
+    container::state::ContainerEvent,
     decode::{Comm, Owner, ProcessEvent},
     registry::{
         effects::{Ask, Effects},
         identity,
+        slots::Member,
     },
 };
 use std::sync::Arc;
@@ -33,8 +35,13 @@ impl RegistryState {
             Some(cgroup) => cgroup == owner.cgroup,
             None => owner.cgroup == root,
         };
-        let path = parent.filter(together).and_then(|parent| parent.path.clone());
-        if self.add(owner, path, now, effects) {
+        let process = Process {
+            parent_tgid: event.parent_tgid,
+            path: parent.filter(together).and_then(|parent| parent.path.clone()),
+            application: parent.and_then(|parent| parent.application.clone()),
+            ..Process::new(owner)
+        };
+        if self.add(process, now, effects) {
             effects.outcome.delivered.add(kind::FORK, 1);
         } else {
             effects.outcome.drop_one(kind::FORK, Reason::TableFull);
@@ -42,19 +49,10 @@ impl RegistryState {
     }
 
     /// Puts a process into the index and with its container. `false`: the index is full.
-    pub(super) fn add(&mut self, owner: &Owner, path: Option<Arc<str>>, now: Now, effects: &mut Effects) -> bool {
-        let tgid = owner.process.tgid;
+    pub(super) fn add(&mut self, process: Process, now: Now, effects: &mut Effects) -> bool {
+        let tgid = process.key.tgid;
         // Its exit was missed, or the pid is used again while late events may still come.
         self.forget(tgid, now, effects);
-        let process = Process {
-            key: owner.process,
-            comm: owner.comm,
-            cgroup: Some(owner.cgroup),
-            path,
-            slot: None,
-            exited_ns: None,
-            unconfirmed: false,
-        };
         if self.processes.len() >= self.processes.capacity() {
             self.expire(now.monotonic_ns);
         }
@@ -69,13 +67,9 @@ impl RegistryState {
     pub(super) fn add_unconfirmed(&mut self, owner: &Owner, now: Now, effects: &mut Effects) -> bool {
         self.forget(owner.process.tgid, now, effects);
         let process = Process {
-            key: owner.process,
-            comm: owner.comm,
-            cgroup: Some(owner.cgroup),
-            path: None,
-            slot: None,
             exited_ns: Some(now.monotonic_ns),
             unconfirmed: true,
+            ..Process::new(owner)
         };
         self.exited.push_back((now.monotonic_ns, owner.process));
         self.processes.insert(owner.process.tgid, process).is_ok()
@@ -85,30 +79,37 @@ impl RegistryState {
         if let Some(old) = self.processes.remove(&tgid)
             && let Some(slot) = old.slot
         {
-            self.slots.leave(slot, now, effects);
+            self.slots.leave(slot, old.member(false), now, effects);
         }
     }
 
     pub(super) fn executed(&mut self, event: &ProcessEvent, now: Now, effects: &mut Effects) {
-        effects.outcome.delivered.add(kind::EXEC, 1);
         let owner = &event.owner;
-        if owner.process.tgid == self.node.own_tgid {
-            return;
+        let tgid = owner.process.tgid;
+        if tgid == self.node.own_tgid {
+            return effects.outcome.delivered.add(kind::EXEC, 1);
         }
         match self.known(owner.process) {
             Some(process) => {
                 process.comm = owner.comm;
-                process.key = owner.process;
                 if std::mem::take(&mut process.unconfirmed) {
                     process.exited_ns = None;
                 }
                 process.enter(owner.cgroup);
-                self.place(owner.process.tgid, now, effects);
+                self.place(tgid, now, effects);
             }
             None => {
-                self.add(owner, None, now, effects);
+                let process = Process {
+                    parent_tgid: event.parent_tgid,
+                    ..Process::new(owner)
+                };
+                if !self.add(process, now, effects) {
+                    return effects.outcome.drop_one(kind::EXEC, Reason::TableFull);
+                }
             }
         }
+        self.unread(tgid, now, effects);
+        effects.outcome.delivered.add(kind::EXEC, 1);
     }
 
     pub(super) fn exited(&mut self, event: &ProcessEvent, now: Now, effects: &mut Effects) {
@@ -119,17 +120,43 @@ impl RegistryState {
         if key.tgid == self.node.own_tgid {
             return effects.outcome.drop_one(kind::EXIT, Reason::Own);
         }
-        effects.outcome.delivered.add(kind::EXIT, 1);
-        let Some(process) = self.known(key) else { return };
-        if process.exited_ns.is_some() {
-            return;
+        let ended = |process: &mut Process| process.exited_ns.is_some() && !process.unconfirmed;
+        if self.known(key).is_some_and(ended) {
+            // Two threads ended at once, and each of them looked like the last.
+            return effects.outcome.drop_one(kind::EXIT, Reason::Thread);
         }
+        if event.oom_killed {
+            self.oom_killed(&event.owner, now, effects);
+        } else {
+            effects.outcome.delivered.add(kind::EXIT, 1);
+        }
+        let Some(process) = self.known(key) else { return };
         process.exited_ns = Some(now.monotonic_ns);
-        let slot = process.slot.take();
-        let key = process.key;
+        process.unconfirmed = false;
+        let (slot, member, key) = (process.slot.take(), process.member(false), process.key);
         self.exited.push_back((now.monotonic_ns, key));
         if let Some(slot) = slot {
-            self.slots.leave(slot, now, effects);
+            self.slots.leave(slot, member, now, effects);
+        }
+    }
+
+    /// Comes with the end of the process, and is in the books as that.
+    fn oom_killed(&mut self, owner: &Owner, now: Now, effects: &mut Effects) {
+        let slot = match self.target_of_owner(owner, now, effects) {
+            Target::Slot(slot) => Ok(slot),
+            Target::Unnamed => self.slots.of_process(owner.process, now),
+            Target::Nowhere(reason) => Err(reason),
+        };
+        match slot {
+            Ok(slot) => {
+                let killed = ContainerEvent::OomKilled;
+                self.slots.route(slot, killed, Some((kind::EXIT, 1)), now, effects);
+            }
+            Err(reason @ (Reason::TableFull | Reason::PendingFull)) => {
+                effects.outcome.drop_one(kind::EXIT, reason);
+            }
+            // Nobody wants to see it.
+            Err(_) => effects.outcome.delivered.add(kind::EXIT, 1),
         }
     }
 
@@ -140,6 +167,10 @@ impl RegistryState {
             return;
         };
         if !event.legacy_hierarchy {
+            if process.cgroup.is_none() {
+                // What /proc has shown may be where it was before.
+                process.path = None;
+            }
             process.enter(event.owner.cgroup);
         } else if event.owner.cgroup == root {
             // Only /proc knows where it is now.
@@ -153,7 +184,12 @@ impl RegistryState {
     /// The living or lately ended process of this key.
     pub(super) fn known(&mut self, key: ProcKey) -> Option<&mut Process> {
         let process = self.processes.get_mut(&key.tgid)?;
-        same_start(process.key.start_ns, key.start_ns).then_some(process)
+        if !same_start(process.key.start_ns, key.start_ns) {
+            return None;
+        }
+        // The kernel knows it better than /proc.
+        process.key.start_ns = process.key.start_ns.max(key.start_ns);
+        Some(process)
     }
 
     /// Finds the process's container anew and moves it there.
@@ -162,24 +198,39 @@ impl RegistryState {
         let Some(process) = self.processes.get_mut(&tgid) else {
             return;
         };
-        if process.exited_ns.is_some() {
-            return;
-        }
-        let start_ns = process.key.start_ns;
         let to = match target {
             Target::Slot(slot) => Some(slot),
             // Nowhere until somebody says where: what it does meanwhile is not its old container's.
             Target::Unnamed | Target::Nowhere(_) => None,
         };
+        let gone = process.exited_ns.is_some();
+        if gone && (process.unconfirmed || process.placed) {
+            return;
+        }
         let from = std::mem::replace(&mut process.slot, to);
         if from == to {
             return;
         }
+        process.placed |= to.is_some();
+        let (parent, member) = (process.parent_tgid, process.member(false));
         if let Some(from) = from {
-            self.slots.leave(from, now, effects);
+            self.slots.leave(from, member.clone(), now, effects);
         }
         if let Some(to) = to {
-            self.slots.join(to, start_ns, now, effects);
+            let forked_inside = self
+                .processes
+                .get(&parent)
+                .is_some_and(|parent| parent.slot == Some(to));
+            let member = Member {
+                forked_inside,
+                ..member
+            };
+            self.slots.join(to, member.clone(), now, effects);
+            // Ended before anybody had named its container: it was there all the same.
+            if gone {
+                self.processes.get_mut(&tgid).map(|process| process.slot.take());
+                self.slots.leave(to, member, now, effects);
+            }
         }
     }
 
@@ -257,6 +308,30 @@ impl RegistryState {
 }
 
 impl Process {
+    pub(super) fn new(owner: &Owner) -> Self {
+        Self {
+            key: owner.process,
+            parent_tgid: 0,
+            comm: owner.comm,
+            cgroup: Some(owner.cgroup),
+            path: None,
+            slot: None,
+            application: None,
+            unread_ns: None,
+            placed: false,
+            exited_ns: None,
+            unconfirmed: false,
+        }
+    }
+
+    pub(super) fn member(&self, forked_inside: bool) -> Member {
+        Member {
+            start_ns: self.key.start_ns,
+            application: self.application.clone(),
+            forked_inside,
+        }
+    }
+
     /// A path was true for the cgroup the process was in.
     pub(super) fn enter(&mut self, cgroup: CgroupId) {
         if self.cgroup.is_some_and(|old| old != cgroup) {
@@ -266,7 +341,9 @@ impl Process {
     }
 }
 
-/// Start times from /proc are cut to ticks.
+/// Start times from /proc are cut to ticks. Two that are not, are of different processes: whoever chooses pids (clone3 does
+/// if told to) may give one twice within a tick.
 pub(super) fn same_start(a: u64, b: u64) -> bool {
-    a == b || a / TICK_NS == b / TICK_NS
+    let cut = |ns: u64| ns.is_multiple_of(TICK_NS);
+    a == b || ((cut(a) || cut(b)) && a / TICK_NS == b / TICK_NS)
 }

@@ -1,5 +1,5 @@
 //! Repair, and the passing of time.
-use super::{ADDRESSES_EVERY_NS, IDENTITY_DEADLINE_NS, Inventory, KEEP_EXITED_NS, RegistryState, TICK_NS};
+use super::{ADDRESSES_EVERY_NS, IDENTITY_DEADLINE_NS, Inventory, KEEP_EXITED_NS, Process, RegistryState, TICK_NS};
 use crate::{
     base::{ids::ProcKey, now::Now},
     container::state::ContainerEvent,
@@ -52,10 +52,15 @@ impl RegistryState {
                 comm: found.comm,
                 kernel_thread: false,
             };
-            if self.add(&owner, Some(Arc::clone(&found.path)), now, &mut effects)
+            let process = Process {
+                path: Some(Arc::clone(&found.path)),
+                ..Process::new(&owner)
+            };
+            if self.add(process, now, &mut effects)
                 && let Some(process) = self.processes.get_mut(&tgid)
             {
                 process.cgroup = None;
+                self.unread(tgid, now, &mut effects);
             }
         }
         // What began after the look may well be alive.
@@ -91,6 +96,7 @@ impl RegistryState {
             self.give_up(process, now, &mut effects);
         }
         self.ask_again(now, &mut effects);
+        self.ask_for_applications(now, &mut effects);
         let due: Vec<SlotId> = self
             .slots
             .iter()

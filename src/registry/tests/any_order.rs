@@ -9,6 +9,7 @@ enum Step {
     Event(Event),
     AnswerCgroup(u64, bool),
     AnswerProcess(u32, bool),
+    AnswerApplication(u32, bool),
     Inventory(Vec<u32>),
     Tick,
     Garbage,
@@ -27,6 +28,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         };
         let process = ProcessEvent {
             legacy_hierarchy: flag,
+            oom_killed: flag,
             ..process(owner, parent)
         };
         let cgroup = CgroupEvent {
@@ -54,6 +56,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         12 => any_event().prop_map(Step::Event),
         2 => (2u64..5, any::<bool>()).prop_map(|(cgroup, known)| Step::AnswerCgroup(cgroup, known)),
         2 => (1u32..8, any::<bool>()).prop_map(|(tgid, known)| Step::AnswerProcess(tgid, known)),
+        1 => (1u32..8, any::<bool>()).prop_map(|(tgid, known)| Step::AnswerApplication(tgid, known)),
         1 => prop::collection::vec(1u32..8, 0..8).prop_map(Step::Inventory),
         1 => Just(Step::Tick),
         1 => Just(Step::Garbage),
@@ -95,6 +98,11 @@ proptest! {
                     let path = known.then(|| "/system.slice/y.service".into());
                     registry.answer(Answer::Process { process, path }, at);
                 }
+                Step::AnswerApplication(tgid, known) => {
+                    let process = owner(tgid, ROOT, "app").process;
+                    let application = known.then(|| Application::from("nginx"));
+                    registry.answer(Answer::Application { process, application }, at);
+                }
                 Step::Inventory(tgids) => {
                     registry.inventory(&inventory(tgids.into_iter().map(|tgid| found(tgid, "app", "/"))), at);
                 }
@@ -108,5 +116,10 @@ proptest! {
         prop_assert!(active <= open.len() as i64, "{} active, {} open", active, open.len());
         let processes: u32 = shown(&mut registry).iter().map(|(_, processes, _, _)| *processes).sum();
         prop_assert!(processes <= 7, "{} processes of 7", processes);
+        // Applications are those of living processes: with the last of those they go.
+        registry.inventory(&inventory([]), now(10_001));
+        for sample in registry.samples(now(10_001)) {
+            prop_assert_eq!((sample.processes, sample.applications.len()), (0, 0), "{}", sample.id);
+        }
     }
 }
