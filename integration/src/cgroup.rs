@@ -51,6 +51,19 @@ impl Cgroup {
             .collect()
     }
 
+    /// Its folder in the unified hierarchy.
+    #[track_caller]
+    pub fn unified(&self) -> &Path {
+        let unified = |folder: &&PathBuf| folder.join("cgroup.controllers").exists();
+        self.folders.iter().find(unified).expect("cgroup2 is mounted")
+    }
+
+    /// Its folders in the hierarchies of v1.
+    pub fn legacy(&self) -> impl Iterator<Item = &Path> {
+        let legacy = |folder: &&PathBuf| !folder.join("cgroup.controllers").exists();
+        self.folders.iter().filter(legacy).map(PathBuf::as_path)
+    }
+
     /// Processes that are in it, as the first hierarchy says.
     pub fn processes(&self) -> Vec<u32> {
         let first = self.folders.first().expect("a machine has a cgroup hierarchy");

@@ -14,6 +14,7 @@ use std::{
 pub struct Place<'a> {
     cgroup: Option<&'a Cgroup>,
     netns: Option<&'a Netns>,
+    program: Option<&'a str>,
 }
 
 impl<'a> Place<'a> {
@@ -34,6 +35,22 @@ impl<'a> Place<'a> {
         Self {
             netns: Some(netns),
             ..self
+        }
+    }
+
+    /// Instead of the workload; it has to speak as that does.
+    #[must_use]
+    pub fn program(self, program: &'a str) -> Self {
+        Self {
+            program: Some(program),
+            ..self
+        }
+    }
+
+    fn of_program(self) -> Command {
+        match self.program {
+            Some(program) => self.command(program),
+            None => self.command(workload()),
         }
     }
 
@@ -66,7 +83,7 @@ impl<'a> Place<'a> {
     /// Runs the workload to its end and returns what it reports.
     #[track_caller]
     pub fn run(self, arguments: &[&str]) -> Value {
-        let mut command = self.command(workload());
+        let mut command = self.of_program();
         let output = command
             .args(arguments)
             .stdin(Stdio::null())
@@ -85,7 +102,7 @@ impl<'a> Place<'a> {
     /// Starts a workload that prints `ready`, and waits for that.
     #[track_caller]
     pub fn start(self, arguments: &[&str]) -> Running {
-        let mut command = self.command(workload());
+        let mut command = self.of_program();
         let mut child = command
             .args(arguments)
             .stdin(Stdio::piped())
