@@ -12,7 +12,7 @@ use crate::{
         table::Table,
     },
     container::state::{ContainerEvent, ContainerState, Limits},
-    decode::SocketEvent,
+    decode::{Comm, SocketEvent},
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -44,7 +44,15 @@ pub(super) struct Slot {
     /// It has, or in a replay would have, an actor: it stays until the garbage collection.
     pub spawned: bool,
     /// Pending slots only: whose identity is awaited, since when.
-    pub pending: Option<(ProcKey, u64)>,
+    pub pending: Option<Pending>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    process: ProcKey,
+    since_ns: u64,
+    /// The index may have forgotten the process by then, or have another one with its pid.
+    comm: Comm,
 }
 
 /// Where the news of a socket goes.
@@ -146,7 +154,7 @@ impl Slots {
         &self.sockets
     }
 
-    fn add(&mut self, id: Option<ContainerId>, pending: Option<(ProcKey, u64)>, now: Now) -> SlotId {
+    fn add(&mut self, id: Option<ContainerId>, pending: Option<Pending>, now: Now) -> SlotId {
         let slot = SlotId(self.next);
         self.next += 1;
         let state = Box::new(ContainerState::new(self.limits));
@@ -188,7 +196,7 @@ impl Slots {
     }
 
     /// The slot of a process whose container nobody has named yet.
-    pub(super) fn of_process(&mut self, process: ProcKey, now: Now) -> Result<SlotId, Reason> {
+    pub(super) fn of_process(&mut self, process: ProcKey, comm: Comm, now: Now) -> Result<SlotId, Reason> {
         if let Some(slot) = self.by_process.get(&process) {
             return Ok(*slot);
         }
@@ -196,16 +204,27 @@ impl Slots {
             self.rejected_pending += 1;
             return Err(Reason::PendingFull);
         }
-        let slot = self.add(None, Some((process, now.monotonic_ns)), now);
+        let pending = Pending {
+            process,
+            since_ns: now.monotonic_ns,
+            comm,
+        };
+        let slot = self.add(None, Some(pending), now);
         self.by_process.insert(process, slot);
         Ok(slot)
+    }
+
+    /// What the process was called that is waited for.
+    pub(super) fn awaited(&self, process: &ProcKey) -> Option<Comm> {
+        let slot = self.slots.get(self.by_process.get(process)?)?;
+        slot.pending.map(|pending| pending.comm)
     }
 
     pub(super) fn overdue(&self, before_ns: u64) -> Vec<ProcKey> {
         let pending = self.slots.values().filter_map(|slot| slot.pending);
         pending
-            .filter(|(_, since)| *since < before_ns)
-            .map(|(process, _)| process)
+            .filter(|pending| pending.since_ns < before_ns)
+            .map(|pending| pending.process)
             .collect()
     }
 

@@ -48,15 +48,18 @@ impl RegistryState {
             entry.asked_ns = None;
             entry.owner = owner.clone();
         }
-        for tgid in self.waiting.remove(&cgroup).unwrap_or_default() {
-            if owner.is_none()
-                && let Some(process) = self.processes.get_mut(&tgid)
-            {
+        for waiting in self.waiting.remove(&cgroup).unwrap_or_default() {
+            let Some(process) = self.known(waiting) else {
+                let owner = owner.clone().unwrap_or(identity::Owner::Standalone);
+                self.named_too_late(waiting, &owner, now, effects);
+                continue;
+            };
+            if owner.is_none() {
                 // Nobody could name its cgroup any more: it stands for itself.
                 process.path = Some("/".into());
                 process.cgroup = None;
             }
-            self.named(tgid, now, effects);
+            self.named(waiting.tgid, now, effects);
         }
         self.sums_named(cgroup, now, effects);
     }
@@ -95,6 +98,24 @@ impl RegistryState {
         self.slots.settle(key, to, now, effects);
     }
 
+    /// The index has forgotten it, or has another with its pid: what it did is somebody's all the same.
+    pub(super) fn named_too_late(
+        &mut self,
+        process: ProcKey,
+        owner: &identity::Owner,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let Some(comm) = self.slots.awaited(&process) else {
+            return;
+        };
+        let to = match self.target_of(owner, process, &comm, now) {
+            Target::Slot(slot) => Some(slot),
+            Target::Unnamed | Target::Nowhere(_) => None,
+        };
+        self.slots.settle(process, to, now, effects);
+    }
+
     pub fn answer(&mut self, answer: Answer, now: Now) -> Effects {
         let root = self.node.root_cgroup;
         let mut effects = Effects::default();
@@ -106,6 +127,9 @@ impl RegistryState {
                     let elsewhere = known.cgroup.is_some_and(|cgroup| cgroup != root && cgroup.0 != 0);
                     known.path = path.or_else(|| (!elsewhere).then(|| "/".into()));
                     self.named(process.tgid, now, &mut effects);
+                } else {
+                    let owner = path.map_or(identity::Owner::Standalone, |path| self.owner_of_path(&path));
+                    self.named_too_late(process, &owner, now, &mut effects);
                 }
             }
             Answer::Addresses { netns, ips } => self.addresses(netns, ips, now, &mut effects),

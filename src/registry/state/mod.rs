@@ -161,7 +161,7 @@ pub struct RegistryState {
     rejected_unread: u64,
     cgroups: Table<CgroupId, Cgroup>,
     owners: HashMap<Arc<str>, identity::Owner>,
-    waiting: HashMap<CgroupId, HashSet<u32>>,
+    waiting: HashMap<CgroupId, HashSet<ProcKey>>,
     /// Of cgroups that were asked for.
     sums: Vec<SumEvent>,
     /// Sums that ended nowhere: no room to wait, or no container to go to. Their events are `deferred` in the ledger.

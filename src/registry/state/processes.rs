@@ -144,7 +144,7 @@ impl RegistryState {
     fn oom_killed(&mut self, owner: &Owner, now: Now, effects: &mut Effects) {
         let slot = match self.target_of_owner(owner, now, effects) {
             Target::Slot(slot) => Ok(slot),
-            Target::Unnamed => self.slots.of_process(owner.process, now),
+            Target::Unnamed => self.slots.of_process(owner.process, owner.comm, now),
             Target::Nowhere(reason) => Err(reason),
         };
         match slot {
@@ -241,7 +241,7 @@ impl RegistryState {
         let (key, comm, cgroup, path) = (process.key, process.comm, process.cgroup, process.path.clone());
         let unified = cgroup.filter(|cgroup| *cgroup != self.node.root_cgroup && cgroup.0 != 0);
         let owner = match (unified, path) {
-            (Some(cgroup), path) => self.owner_of_cgroup(cgroup, path, tgid, now, effects),
+            (Some(cgroup), path) => self.owner_of_cgroup(cgroup, path, key, now, effects),
             (None, Some(path)) => Some(self.owner_of_path(&path)),
             (None, None) => {
                 effects.asks.push(Ask::Process { process: key });
@@ -258,7 +258,7 @@ impl RegistryState {
         &mut self,
         cgroup: CgroupId,
         path: Option<Arc<str>>,
-        tgid: u32,
+        process: ProcKey,
         now: Now,
         effects: &mut Effects,
     ) -> Option<identity::Owner> {
@@ -271,9 +271,10 @@ impl RegistryState {
         if entry.owner.is_none() {
             if entry.asked_ns.is_none() {
                 entry.asked_ns = Some(now.monotonic_ns);
+                let tgid = process.tgid;
                 effects.asks.push(Ask::Cgroup { cgroup, tgid });
             }
-            self.waiting.entry(cgroup).or_default().insert(tgid);
+            self.waiting.entry(cgroup).or_default().insert(process);
         }
         entry.owner.clone()
     }

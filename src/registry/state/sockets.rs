@@ -18,6 +18,9 @@ use std::{
     sync::Arc,
 };
 
+/// Of a sum that only a cgroup is known of.
+const NOBODY: ProcKey = ProcKey { tgid: 0, start_ns: 0 };
+
 impl RegistryState {
     pub(super) fn socket(
         &mut self,
@@ -33,7 +36,7 @@ impl RegistryState {
         };
         let slot = match target {
             Target::Slot(slot) => slot,
-            Target::Unnamed => match self.slots.of_process(event.owner.process, now) {
+            Target::Unnamed => match self.slots.of_process(event.owner.process, event.owner.comm, now) {
                 Ok(slot) => slot,
                 Err(reason) => return drop_event(kind, reason, effects),
             },
@@ -134,12 +137,13 @@ impl RegistryState {
         }
         // From another time of the process, or of another process with this pid.
         let of = if unified {
-            self.owner_of_cgroup(owner.cgroup, None, tgid, now, effects)
-                .unwrap_or(identity::Owner::Standalone)
+            self.owner_of_cgroup(owner.cgroup, None, owner.process, now, effects)
         } else {
-            identity::Owner::Standalone
+            Some(identity::Owner::Standalone)
         };
-        self.target_of(&of, owner.process, &owner.comm, now)
+        of.map_or(Target::Unnamed, |of| {
+            self.target_of(&of, owner.process, &owner.comm, now)
+        })
     }
 
     pub(super) fn sum(&mut self, sum: &SumEvent, now: Now, effects: &mut Effects) {
@@ -157,11 +161,8 @@ impl RegistryState {
                 };
                 self.target_of_owner(&owner, now, effects)
             }
-            None => match self.owner_of_cgroup(sum.cgroup, None, 0, now, effects) {
-                Some(owner) => {
-                    let nobody = ProcKey { tgid: 0, start_ns: 0 };
-                    self.target_of(&owner, nobody, &sum.comm, now)
-                }
+            None => match self.owner_of_cgroup(sum.cgroup, None, NOBODY, now, effects) {
+                Some(owner) => self.target_of(&owner, NOBODY, &sum.comm, now),
                 // Asked for: kept until the answer, as what happens to a process without a name is.
                 None if self.sums.len() < MAX_SUMS => {
                     effects.outcome.delivered.add(sum.kind(), sum.ended());
@@ -171,7 +172,7 @@ impl RegistryState {
             },
         };
         let target = match (target, sum.process) {
-            (Target::Unnamed, Some(process)) => self.slots.of_process(process, now),
+            (Target::Unnamed, Some(process)) => self.slots.of_process(process, sum.comm, now),
             (Target::Slot(slot), _) => Ok(slot),
             (Target::Nowhere(reason), _) => Err(reason),
             (Target::Unnamed, None) => Err(Reason::Ignored),

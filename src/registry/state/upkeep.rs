@@ -6,6 +6,7 @@ use crate::{
     decode::Owner,
     registry::{
         effects::{Ask, Effects, SlotId},
+        identity,
         slots::Place,
     },
 };
@@ -132,7 +133,12 @@ impl RegistryState {
             };
             if entry.owner.is_none() && entry.asked_ns.is_some_and(|asked| asked < stale) {
                 entry.asked_ns = Some(now.monotonic_ns);
-                let tgid = waiting.iter().next().copied().unwrap_or(0);
+                let alive = |key: &&ProcKey| {
+                    let process = self.processes.get(&key.tgid);
+                    process.is_some_and(|process| process.exited_ns.is_none())
+                };
+                let whom = waiting.iter().find(alive).or(waiting.iter().next());
+                let tgid = whom.map_or(0, |process| process.tgid);
                 effects.asks.push(Ask::Cgroup { cgroup: *cgroup, tgid });
             }
         }
@@ -158,7 +164,7 @@ impl RegistryState {
                 known.cgroup = None;
                 self.named(process.tgid, now, effects);
             }
-            None => self.slots.settle(process, None, now, effects),
+            None => self.named_too_late(process, &identity::Owner::Standalone, now, effects),
         }
     }
 
@@ -208,9 +214,9 @@ impl RegistryState {
             namespace.told.retain(|slot| slots.get(*slot).is_some());
         }
         self.namespaces.retain(|_, namespace| !namespace.told.is_empty());
-        let (processes, cgroups) = (&self.processes, &self.cgroups);
+        let (processes, cgroups, slots) = (&self.processes, &self.cgroups, &self.slots);
         self.waiting.retain(|cgroup, waiting| {
-            waiting.retain(|tgid| processes.contains_key(tgid));
+            waiting.retain(|key| processes.contains_key(&key.tgid) || slots.awaited(key).is_some());
             cgroups.contains_key(cgroup)
         });
         effects

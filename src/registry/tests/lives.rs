@@ -96,6 +96,51 @@ fn a_pid_that_is_given_twice_within_a_tick_is_two_processes() {
     assert!(shown(&mut registry).iter().all(|row| row.1 == 0));
 }
 
+/// Their cgroups have no names yet, when the index has only the second left.
+#[test]
+fn what_the_first_with_a_pid_did_is_not_lost_with_it() {
+    let mut registry = registry();
+    let [one, two] = [(1, A), (2, B)].map(|(ns, cgroup)| Owner {
+        process: ProcKey {
+            tgid: 3,
+            start_ns: 50 * TICK + ns,
+        },
+        ..owner(3, cgroup, "app")
+    });
+    let events = |cookie, owner| {
+        [
+            started(owner, 1),
+            Event::SocketSeen(socket(cookie, owner)),
+            killed(owner),
+        ]
+    };
+    registry.apply(events(1, one).into_iter().chain(events(2, two)), now(2));
+    // And a late one of the first.
+    registry.apply([Event::SocketSeen(socket(3, one))], now(2));
+    name(&mut registry, A, "/system.slice/a.service");
+    name(&mut registry, B, "/system.slice/b.service");
+    assert_eq!(
+        shown(&mut registry),
+        [
+            row("/system.slice/a.service", 0, 2, 2),
+            row("/system.slice/b.service", 0, 1, 1)
+        ]
+    );
+    assert_eq!(oom_kills(&mut registry, "/system.slice/a.service"), 1);
+    // Where nobody gives a name, neither; the index forgets them at the same time.
+    let nameless = at(3, 4, CgroupId(9));
+    registry.apply(
+        [
+            started(nameless, 1),
+            Event::SocketSeen(socket(4, nameless)),
+            exited(nameless),
+        ],
+        now(3),
+    );
+    registry.tick(now(60));
+    assert!(shown(&mut registry).contains(&row("/standalone/app", 0, 1, 1)));
+}
+
 /// /proc cuts the start to a tick, what the kernel tells of the same process does not.
 #[test]
 fn a_process_from_proc_waits_for_a_name_under_one_key() {
