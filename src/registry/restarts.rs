@@ -10,8 +10,8 @@
 //! | live, the oldest has ended | forked by one of them | no: it put itself into the background |
 //!
 //! The Go agent knows seconds only, too, but cuts them, so that its answer depends on where a second began; and it counts the
-//! last row. What starts again and again within a second counts once a second. A unit that a timer starts is restarted
-//! each time. Bare processes are never restarted: those of one name have nothing to do with each other.
+//! last row. What starts again and again within a second counts once a second; a preparation that takes longer, and has ended
+//! when the service itself begins, counts as a run. A unit that a timer starts is restarted each time. Bare processes are never restarted: those of one name have nothing to do with each other.
 use std::collections::BTreeMap;
 
 #[derive(Debug, Default)]

@@ -46,6 +46,8 @@ impl RegistryState {
                 asked += 1;
             }
         }
+        // A storm leaves no mark.
+        self.unread.shrink_to(2 * self.unread.len());
     }
 
     pub(super) fn application(
