@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     base::{
-        ids::{Application, ContainerId, ProcKey, SocketId},
+        ids::{Application, CgroupId, ContainerId, ProcKey, SocketId},
         ledger::Reason,
         now::Now,
         table::Table,
@@ -47,9 +47,12 @@ pub(super) struct Slot {
     pub pending: Option<Pending>,
 }
 
+/// What a process did in one cgroup: it may be in another when the first gets its name.
+pub(super) type Awaited = (ProcKey, CgroupId);
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
-    process: ProcKey,
+    of: Awaited,
     since_ns: u64,
     /// The index may have forgotten the process by then, or have another one with its pid.
     comm: Comm,
@@ -90,7 +93,7 @@ impl Slot {
 pub(super) struct Slots {
     slots: BTreeMap<SlotId, Slot>,
     by_id: HashMap<ContainerId, SlotId>,
-    by_process: HashMap<ProcKey, SlotId>,
+    by_process: HashMap<Awaited, SlotId>,
     sockets: Table<SocketId, Socket>,
     /// In the order of their ends.
     lingering: VecDeque<SlotId>,
@@ -196,8 +199,8 @@ impl Slots {
     }
 
     /// The slot of a process whose container nobody has named yet.
-    pub(super) fn of_process(&mut self, process: ProcKey, comm: Comm, now: Now) -> Result<SlotId, Reason> {
-        if let Some(slot) = self.by_process.get(&process) {
+    pub(super) fn of_process(&mut self, of: Awaited, comm: Comm, now: Now) -> Result<SlotId, Reason> {
+        if let Some(slot) = self.by_process.get(&of) {
             return Ok(*slot);
         }
         if self.by_process.len() >= self.max_pending {
@@ -205,32 +208,32 @@ impl Slots {
             return Err(Reason::PendingFull);
         }
         let pending = Pending {
-            process,
+            of,
             since_ns: now.monotonic_ns,
             comm,
         };
         let slot = self.add(None, Some(pending), now);
-        self.by_process.insert(process, slot);
+        self.by_process.insert(of, slot);
         Ok(slot)
     }
 
     /// What the process was called that is waited for.
-    pub(super) fn awaited(&self, process: &ProcKey) -> Option<Comm> {
-        let slot = self.slots.get(self.by_process.get(process)?)?;
+    pub(super) fn awaited(&self, of: Awaited) -> Option<Comm> {
+        let slot = self.slots.get(self.by_process.get(&of)?)?;
         slot.pending.map(|pending| pending.comm)
     }
 
-    pub(super) fn overdue(&self, before_ns: u64) -> Vec<ProcKey> {
+    pub(super) fn overdue(&self, before_ns: u64) -> Vec<Awaited> {
         let pending = self.slots.values().filter_map(|slot| slot.pending);
         pending
             .filter(|pending| pending.since_ns < before_ns)
-            .map(|pending| pending.process)
+            .map(|pending| pending.of)
             .collect()
     }
 
     /// The name is there: the pending state becomes, or is merged into, the container's. Without a target it goes.
-    pub(super) fn settle(&mut self, process: ProcKey, target: Option<SlotId>, now: Now, effects: &mut Effects) {
-        let Some(pending) = self.by_process.remove(&process) else {
+    pub(super) fn settle(&mut self, of: Awaited, target: Option<SlotId>, now: Now, effects: &mut Effects) {
+        let Some(pending) = self.by_process.remove(&of) else {
             return;
         };
         let Some(slot) = self.slots.remove(&pending) else {

@@ -9,6 +9,7 @@ use crate::{
     registry::{
         effects::{Answer, Effects},
         identity::{self, CgroupFile},
+        slots::Awaited,
     },
 };
 use std::sync::Arc;
@@ -49,9 +50,9 @@ impl RegistryState {
             entry.owner = owner.clone();
         }
         for waiting in self.waiting.remove(&cgroup).unwrap_or_default() {
-            let Some(process) = self.known(waiting) else {
-                let owner = owner.clone().unwrap_or(identity::Owner::Standalone);
-                self.named_too_late(waiting, &owner, now, effects);
+            let of_cgroup = owner.clone().unwrap_or(identity::Owner::Standalone);
+            self.settle((waiting, cgroup), &of_cgroup, now, effects);
+            let Some(process) = self.known(waiting).filter(|process| process.cgroup == Some(cgroup)) else {
                 continue;
             };
             if owner.is_none() {
@@ -87,33 +88,24 @@ impl RegistryState {
         let Some(process) = self.processes.get(&tgid) else {
             return;
         };
-        let key = process.key;
-        let target = self.target(tgid, now, effects);
-        let to = match target {
+        let of = (process.key, process.cgroup.unwrap_or(self.node.root_cgroup));
+        let to = match self.target(tgid, now, effects) {
             Target::Unnamed => return,
             Target::Slot(slot) => Some(slot),
             Target::Nowhere(_) => None,
         };
         self.place(tgid, now, effects);
-        self.slots.settle(key, to, now, effects);
+        self.slots.settle(of, to, now, effects);
     }
 
-    /// The index has forgotten it, or has another with its pid: what it did is somebody's all the same.
-    pub(super) fn named_too_late(
-        &mut self,
-        process: ProcKey,
-        owner: &identity::Owner,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        let Some(comm) = self.slots.awaited(&process) else {
-            return;
-        };
-        let to = match self.target_of(owner, process, &comm, now) {
+    /// The process may be elsewhere by now, or gone, or its pid another's: what it did there is somebody's all the same.
+    pub(super) fn settle(&mut self, of: Awaited, owner: &identity::Owner, now: Now, effects: &mut Effects) {
+        let Some(comm) = self.slots.awaited(of) else { return };
+        let to = match self.target_of(owner, of.0, &comm, now) {
             Target::Slot(slot) => Some(slot),
             Target::Unnamed | Target::Nowhere(_) => None,
         };
-        self.slots.settle(process, to, now, effects);
+        self.slots.settle(of, to, now, effects);
     }
 
     pub fn answer(&mut self, answer: Answer, now: Now) -> Effects {
@@ -122,15 +114,16 @@ impl RegistryState {
         match answer {
             Answer::Cgroup { cgroup, path } => self.cgroup_named(cgroup, path, now, &mut effects),
             Answer::Process { process, path } => {
+                let owner = path.as_ref().map(|path| self.owner_of_path(path));
                 if let Some(known) = self.known(process) {
                     // Gone before anybody looked: it stands for itself, unless it is known where it went meanwhile.
                     let elsewhere = known.cgroup.is_some_and(|cgroup| cgroup != root && cgroup.0 != 0);
                     known.path = path.or_else(|| (!elsewhere).then(|| "/".into()));
                     self.named(process.tgid, now, &mut effects);
-                } else {
-                    let owner = path.map_or(identity::Owner::Standalone, |path| self.owner_of_path(&path));
-                    self.named_too_late(process, &owner, now, &mut effects);
                 }
+                let owner = owner.unwrap_or(identity::Owner::Standalone);
+                let key = self.known(process).map_or(process, |known| known.key);
+                self.settle((key, root), &owner, now, &mut effects);
             }
             Answer::Addresses { netns, ips } => self.addresses(netns, ips, now, &mut effects),
             Answer::Application { process, application } => self.application(process, application, now, &mut effects),

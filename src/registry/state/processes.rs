@@ -144,7 +144,7 @@ impl RegistryState {
     fn oom_killed(&mut self, owner: &Owner, now: Now, effects: &mut Effects) {
         let slot = match self.target_of_owner(owner, now, effects) {
             Target::Slot(slot) => Ok(slot),
-            Target::Unnamed => self.slots.of_process(owner.process, owner.comm, now),
+            Target::Unnamed => self.slots.of_process((owner.process, owner.cgroup), owner.comm, now),
             Target::Nowhere(reason) => Err(reason),
         };
         match slot {

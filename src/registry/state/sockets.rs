@@ -36,10 +36,13 @@ impl RegistryState {
         };
         let slot = match target {
             Target::Slot(slot) => slot,
-            Target::Unnamed => match self.slots.of_process(event.owner.process, event.owner.comm, now) {
-                Ok(slot) => slot,
-                Err(reason) => return drop_event(kind, reason, effects),
-            },
+            Target::Unnamed => {
+                let of = (event.owner.process, event.owner.cgroup);
+                match self.slots.of_process(of, event.owner.comm, now) {
+                    Ok(slot) => slot,
+                    Err(reason) => return drop_event(kind, reason, effects),
+                }
+            }
             Target::Nowhere(reason) => return drop_event(kind, reason, effects),
         };
         let event_for = make(*event);
@@ -172,7 +175,7 @@ impl RegistryState {
             },
         };
         let target = match (target, sum.process) {
-            (Target::Unnamed, Some(process)) => self.slots.of_process(process, sum.comm, now),
+            (Target::Unnamed, Some(process)) => self.slots.of_process((process, sum.cgroup), sum.comm, now),
             (Target::Slot(slot), _) => Ok(slot),
             (Target::Nowhere(reason), _) => Err(reason),
             (Target::Unnamed, None) => Err(Reason::Ignored),

@@ -7,7 +7,7 @@ use crate::{
     registry::{
         effects::{Ask, Effects, SlotId},
         identity,
-        slots::Place,
+        slots::{Awaited, Place},
     },
 };
 use std::{collections::HashSet, sync::Arc};
@@ -90,11 +90,11 @@ impl RegistryState {
     pub fn tick(&mut self, now: Now) -> Effects {
         let mut effects = Effects::default();
         self.expire(now.monotonic_ns.saturating_sub(KEEP_EXITED_NS));
-        for process in self
+        for of in self
             .slots
             .overdue(now.monotonic_ns.saturating_sub(IDENTITY_DEADLINE_NS))
         {
-            self.give_up(process, now, &mut effects);
+            self.give_up(of, now, &mut effects);
         }
         self.ask_again(now, &mut effects);
         self.ask_for_applications(now, &mut effects);
@@ -157,15 +157,16 @@ impl RegistryState {
     }
 
     /// Nobody has named its container in time.
-    pub(super) fn give_up(&mut self, process: ProcKey, now: Now, effects: &mut Effects) {
-        match self.known(process) {
-            Some(known) => {
-                known.path = Some("/".into());
-                known.cgroup = None;
-                self.named(process.tgid, now, effects);
-            }
-            None => self.named_too_late(process, &identity::Owner::Standalone, now, effects),
+    pub(super) fn give_up(&mut self, of: Awaited, now: Now, effects: &mut Effects) {
+        let (process, cgroup) = of;
+        let root = self.node.root_cgroup;
+        let there = |known: &&mut Process| known.cgroup.unwrap_or(root) == cgroup;
+        if let Some(known) = self.known(process).filter(there) {
+            known.path = Some("/".into());
+            known.cgroup = None;
+            self.named(process.tgid, now, effects);
         }
+        self.settle(of, &identity::Owner::Standalone, now, effects);
     }
 
     /// Ends of sockets were lost in the kernel: what the pass that began then has not seen is gone.
@@ -216,7 +217,7 @@ impl RegistryState {
         self.namespaces.retain(|_, namespace| !namespace.told.is_empty());
         let (processes, cgroups, slots) = (&self.processes, &self.cgroups, &self.slots);
         self.waiting.retain(|cgroup, waiting| {
-            waiting.retain(|key| processes.contains_key(&key.tgid) || slots.awaited(key).is_some());
+            waiting.retain(|key| processes.contains_key(&key.tgid) || slots.awaited((*key, *cgroup)).is_some());
             cgroups.contains_key(cgroup)
         });
         effects

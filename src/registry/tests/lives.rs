@@ -141,6 +141,33 @@ fn what_the_first_with_a_pid_did_is_not_lost_with_it() {
     assert!(shown(&mut registry).contains(&row("/standalone/app", 0, 1, 1)));
 }
 
+/// Connects in one cgroup, moves to the next, and the next is named first.
+#[test]
+fn what_was_done_before_a_move_stays_there() {
+    let mut registry = registry();
+    let [in_a, in_b] = [A, B].map(|cgroup| at(2, 3, cgroup));
+    registry.apply(
+        [
+            started(in_a, 1),
+            Event::SocketSeen(socket(1, in_a)),
+            Event::CgroupMoved(process(in_b, 0)),
+            Event::SocketSeen(socket(2, in_b)),
+            Event::SocketSeen(socket(3, in_b)),
+        ],
+        now(2),
+    );
+    name(&mut registry, B, "/system.slice/b.service");
+    assert_eq!(shown(&mut registry), [row("/system.slice/b.service", 1, 2, 2)]);
+    name(&mut registry, A, "/system.slice/a.service");
+    assert_eq!(
+        shown(&mut registry),
+        [
+            row("/system.slice/a.service", 0, 1, 1),
+            row("/system.slice/b.service", 1, 2, 2)
+        ]
+    );
+}
+
 /// /proc cuts the start to a tick, what the kernel tells of the same process does not.
 #[test]
 fn a_process_from_proc_waits_for_a_name_under_one_key() {
