@@ -5,6 +5,7 @@ pub mod sockets;
 // Asked of a running agent.
 pub mod client;
 pub mod inspect;
+pub mod programs;
 pub mod ps;
 // Of a recording.
 pub mod replay;
@@ -47,6 +48,8 @@ pub enum Command {
     Ps(PsArgs),
     /// Show everything about one container
     Inspect(InspectArgs),
+    /// Show what the eBPF programs of a running agent cost
+    Programs(ProgramsArgs),
     /// Play back a recording and print its metrics
     Replay(ReplayArgs),
 }
@@ -158,6 +161,12 @@ pub struct InspectArgs {
     /// The agent's answer as it is
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ProgramsArgs {
     #[command(flatten)]
     pub admin: AdminArgs,
 }
@@ -286,6 +295,10 @@ mod tests {
         assert!(
             matches!(parse_line("tarsier inspect /a --json --admin-socket /s"), Ok(Command::Inspect(args)) if args.id == "/a")
         );
+        assert!(matches!(
+            parse_line("tarsier programs --admin-socket /s"),
+            Ok(Command::Programs(_))
+        ));
         assert!(matches!(parse_line("tarsier replay /r"), Ok(Command::Replay(args)) if args.file == Path::new("/r")));
     }
 
