@@ -38,6 +38,11 @@ setup: ## install what building needs, and only what is missing
 build: ## build the agent, eBPF programs included: target/release/tarsier
 	TARSIER_BPF=require TARSIER_REVISION=$(REVISION) $(CARGO) build --release
 
+.PHONY: cross
+cross: ## the same for aarch64: target/aarch64-unknown-linux-gnu/release/tarsier
+	@scripts/setup.sh --cross
+	TARSIER_BPF=require TARSIER_REVISION=$(REVISION) scripts/as.sh user scripts/cross.sh build --release
+
 .PHONY: run
 run: setup build ## set up, build, and run the agent here as root: metrics on port 10300, Ctrl-C ends it
 	scripts/as.sh root install -d -m 0700 /run/tarsier

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# setup.sh [--test] [--lint] [--bench]   installs what building needs; with flags also what `make test` etc. need.
+# setup.sh [--test] [--lint] [--bench] [--cross]   installs what building needs; with flags also what `make test`,
+# `make lint`, `make bench` and `make cross` need.
 # Asks nothing, installs only what is missing, removes nothing, may run again at any time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,8 +16,9 @@ test=(
   ip:iproute2 nft:nftables iptables:iptables unshare:util-linux capsh:libcap2-bin curl:curl jq:jq
   -:busybox-static containerd:containerd runc:runc /usr/lib/cni/bridge:containernetworking-plugins -:python3-grpcio
   systemd-nspawn:systemd-container mmdebstrap:mmdebstrap prometheus:prometheus
-  qemu-system-x86_64:qemu-system-x86 cpio:cpio
+  qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm cpio:cpio
 )
+cross=(aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/lib/libc.so.6:libc6-dev-arm64-cross)
 lint=(shellcheck:shellcheck)
 bench=(
   ip:iproute2 setpriv:util-linux bpftool:bpftool
@@ -24,9 +26,10 @@ bench=(
 )
 dnf_build="gcc gcc-c++ make git ca-certificates"
 dnf_test="iproute nftables iptables-nft util-linux libcap curl jq busybox containerd runc containernetworking-plugins \
-python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core cpio"
+python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core qemu-system-aarch64-core cpio"
 dnf_lint="ShellCheck"
 dnf_bench="iproute util-linux bpftool nginx wrk redis postgresql-server postgresql-contrib"
+TARGET=aarch64-unknown-linux-gnu
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { say "$*" >&2; exit 1; }
@@ -34,15 +37,20 @@ root() { scripts/as.sh root "$@"; }
 user() { scripts/as.sh user "$@"; }
 has_apt() { command -v apt-get >/dev/null; }
 
-wanted=("${build[@]}") dnf=$dnf_build for_lint=
+wanted=("${build[@]}") dnf=$dnf_build for_lint='' for_cross=''
 for flag in "$@"; do
   case $flag in
-  --test) wanted+=("${test[@]}") dnf+=" $dnf_test" ;;
+  # The tests boot a kernel of the other architecture, where its linker is to be had.
+  --test) wanted+=("${test[@]}") dnf+=" $dnf_test" for_cross=${for_cross:-$(! has_apt || echo yes)} ;;
   --lint) wanted+=("${lint[@]}") dnf+=" $dnf_lint" for_lint=yes ;;
   --bench) wanted+=("${bench[@]}") dnf+=" $dnf_bench" ;;
+  --cross) has_apt || die "Debian's cross tools are needed, and there is no apt-get"; for_cross=yes ;;
   *) sed -n '2,3s/^# //p' "$0" >&2; exit 2 ;;
   esac
 done
+# An aarch64 machine is one already.
+[ "$(uname -m)" != aarch64 ] || for_cross=''
+[ -z "$for_cross" ] || wanted+=("${cross[@]}")
 
 installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 there() { # there COMMAND|FILE|- PACKAGE
@@ -139,6 +147,17 @@ bpf_clippy() {
   fi
 }
 
+# rustup's, else built from source by whoever builds the agent: see cross.sh.
+cross_std() {
+  local sysroot
+  sysroot=$(user rustc --print sysroot)
+  [ ! -d "$sysroot/lib/rustlib/$TARGET" ] || { say "standard library for $TARGET: $sysroot"; return; }
+  say "installing the standard library for $TARGET by rustup"
+  user rustup target add "$TARGET" && return
+  { has_apt && apt_install rustc-web rust-web-src; } || die "no standard library for $TARGET, nor its sources"
+  say "rustup could not: the sources beside /usr/bin/rustc will do, the first build takes some minutes more"
+}
+
 cargo_tool() { # cargo_tool NAME VERSION
   if [ "$(user "$1" --version 2>/dev/null)" = "$1 $2" ]; then
     say "$1 $2 is there"
@@ -151,6 +170,7 @@ cargo_tool() { # cargo_tool NAME VERSION
 packages
 rust
 bpf_compiler
+[ -z "$for_cross" ] || cross_std
 cargo_tool bpf-linker "$BPF_LINKER"
 [ -z "$for_lint" ] || cargo_tool cargo-deny "$CARGO_DENY"
 say "done"

@@ -1,50 +1,92 @@
 #!/bin/bash
-# Boots another kernel in QEMU and runs a script in it. Software emulation: about ten seconds a boot, and no timing means
-# anything there.
-#   kernel.sh fetch PACKAGE          unpacks a Debian kernel package below $CACHE, prints the path of its vmlinuz
-#   kernel.sh run VMLINUZ SCRIPT FILE:DST...   an initramfs of busybox, SCRIPT and FILEs with their libraries; proc, sys,
+# Boots another kernel in QEMU and runs a script in it. Software emulation: ten to thirty seconds a boot, and no timing
+# means anything there. ARCH is Debian's word for the machine: amd64 or arm64.
+#   kernel.sh fetch ARCH PACKAGE     unpacks the kernel of a Debian package, and a busybox, below $CACHE; prints the path of
+#       its vmlinuz. Installs nothing, and tells neither apt nor dpkg of this machine about ARCH.
+#   kernel.sh run ARCH VMLINUZ SCRIPT FILE:DST...   an initramfs of busybox, SCRIPT and FILEs with their libraries; proc, sys,
 #       devtmpfs, cgroup2 and loopback are there. Prints the console; the last line is the script's exit status.
 #   kernel.sh stop                   nothing to stop: a machine powers off by itself or is ended by its time limit
 set -euo pipefail
 CACHE=${CACHE:-$RT}
+
+# The lists of ARCH, from the sources of this machine, in a folder of their own.
+apt() {
+  local program=$1 home=$CACHE/apt.$arch
+  shift
+  mkdir -p "$home"/{lists/partial,cache/archives/partial}
+  touch "$home/status"
+  "$program" -qq -o "APT::Architecture=$arch" -o "APT::Architectures::=$arch" -o "Dir::State::Lists=$home/lists" \
+    -o "Dir::State::status=$home/status" -o "Dir::Cache=$home/cache" -o Acquire::Languages=none -o APT::Sandbox::User=root \
+    "$@"
+}
+
+# unpack PACKAGE INTO
+unpack() {
+  local work
+  work=$(mktemp -d "$CACHE/deb.XXXXXX")
+  (cd "$work" && apt apt-get download "$1" >/dev/null && dpkg-deb -x ./*.deb root)
+  rm -rf "$2"
+  mv "$work/root" "$2"
+  rm -rf "$work"
+}
 
 # add FILE DST: into the root folder $t, with the libraries it needs
 add() {
   local library
   mkdir -p "$t$(dirname "$2")"
   cp -L "$1" "$t$2"
-  { ldd "$1" 2>/dev/null || true; } | grep -oE '/[^ ]+' | sort -u | while read -r library; do
-    mkdir -p "$t$(dirname "$library")"
-    [ -e "$t$library" ] || cp -L "$library" "$t$library"
-  done
+  if [ "$arch" = "$(dpkg --print-architecture)" ]; then
+    { ldd "$1" 2>/dev/null || true; } | grep -oE '/[^ ]+' | sort -u | while read -r library; do
+      mkdir -p "$t$(dirname "$library")"
+      [ -e "$t$library" ] || cp -L "$library" "$t$library"
+    done
+  else
+    # All that a Rust program links; ldd runs nothing foreign.
+    mkdir -p "$t/lib"
+    for library in ld-linux-aarch64.so.1 libc.so.6 libm.so.6 libgcc_s.so.1; do
+      cp -L "$(aarch64-linux-gnu-gcc -print-file-name=$library)" "$t/lib/$library"
+    done
+  fi
 }
 
-case ${1:-} in
+verb=${1:-} arch=${2:-}
+case $verb:$arch in
+*:amd64) machine=(qemu-system-x86_64 -M pc) console=ttyS0 limit=180 ;;
+*:arm64) machine=(qemu-system-aarch64 -M virt) console=ttyAMA0 limit=300 ;;
+stop:) exit 0 ;;
+*)
+  sed -n '2,9p' "$0"
+  exit 2
+  ;;
+esac
+shift 2
+
+case $verb in
 fetch)
-  mkdir -p "$CACHE/$2"
-  if ! ls "$CACHE/$2"/boot/vmlinuz-* >/dev/null 2>&1; then
-    # The named package is empty and depends on the newest build. Without lists apt knows neither.
-    newest() { apt-cache depends "$1" 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1; }
-    build=$(newest "$2")
-    [ -n "$build" ] || { apt-get update -qq; build=$(newest "$2"); }
-    (cd "$CACHE/$2" && apt-get download -qq "$build" >/dev/null && dpkg-deb -x ./*.deb . && rm -- ./*.deb && rm -rf lib usr)
+  home=$CACHE/$1.$arch
+  mkdir -p "$CACHE"
+  if ! ls "$home"/boot/vmlinuz-* "$CACHE/busybox.$arch/bin/busybox" >/dev/null 2>&1; then
+    apt apt-get update >&2
+    # The named package is empty and depends on the newest build.
+    build=$(apt apt-cache depends "$1" | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+    unpack "${build:?the sources of this machine have no $1}" "$home"
+    rm -rf "${home:?}/lib" "${home:?}/usr"
+    unpack busybox-static "$CACHE/busybox.$arch"
   fi
-  ls "$CACHE/$2"/boot/vmlinuz-*
+  ls "$home"/boot/vmlinuz-*
   ;;
 run)
-  kernel=$2 script=$3
-  shift 3
+  kernel=$1 script=$2
+  shift 2
   t=$(mktemp -d "$RT/initrd.XXXXXX")
   trap 'rm -rf "$t" "$t.gz"' EXIT
   mkdir -p "$t"/{bin,proc,sys,dev,tmp,etc,root,var,run}
-  cp -L "$(command -v busybox)" "$t/bin/busybox"
-  for applet in $(busybox --list); do
-    [ "$applet" = busybox ] || ln -sf busybox "$t/bin/$applet"
-  done
+  cp "$CACHE/busybox.$arch/bin/busybox" "$t/bin/busybox"
   for file in "$@"; do add "${file%%:*}" "${file#*:}"; done
   cp "$script" "$t/script"
   cat >"$t/init" <<'INIT'
-#!/bin/sh
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev; mount -t tmpfs t /tmp; mount -t tmpfs r /run
 mkdir -p /sys/fs/cgroup; mount -t cgroup2 c /sys/fs/cgroup; ip link set lo up
@@ -52,12 +94,8 @@ sh /script; echo "status $?"; poweroff -f
 INIT
   chmod +x "$t/init"
   (cd "$t" && find . | cpio -o -H newc --quiet | gzip -1) >"$t.gz"
-  timeout 180 qemu-system-x86_64 -M pc -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nographic -no-reboot -nic none \
-    -kernel "$kernel" -initrd "$t.gz" -append "console=ttyS0 quiet panic=-1" </dev/null 2>&1 | tr -d '\r'
+  timeout "$limit" "${machine[@]}" -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nographic -no-reboot -nic none \
+    -kernel "$kernel" -initrd "$t.gz" -append "console=$console quiet panic=-1" </dev/null 2>&1 | tr -d '\r'
   ;;
-stop) ;;
-*)
-  sed -n '2,8p' "$0"
-  exit 2
-  ;;
+*) exit 2 ;;
 esac

@@ -8,6 +8,7 @@
 mod agent;
 mod cgroup;
 mod http;
+pub mod kernel;
 pub mod ledger;
 mod metrics;
 mod netns;

@@ -174,7 +174,7 @@ pub(crate) fn end(child: &mut Child) {
 }
 
 /// Built with the crate: beside a binary of it, and one folder above its tests.
-fn workload() -> PathBuf {
+pub(crate) fn workload() -> PathBuf {
     let this = std::env::current_exe().expect("/proc is mounted");
     let found = this.ancestors().skip(1).take(2).map(|folder| folder.join("workload"));
     found

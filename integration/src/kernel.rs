@@ -1,0 +1,200 @@
+//! Other kernels: each booted in QEMU, with the agent and the workload inside.
+use crate::{Metrics, Script, binary, demand, place, require_root, require_tool};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Machine {
+    Amd64,
+    Arm64,
+}
+
+impl Machine {
+    /// As Debian says.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    fn emulator(self) -> &'static str {
+        match self {
+            Self::Amd64 => "qemu-system-x86_64",
+            Self::Arm64 => "qemu-system-aarch64",
+        }
+    }
+
+    /// As Rust says.
+    fn arch(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64",
+            Self::Arm64 => "aarch64",
+        }
+    }
+
+    fn is_this(self) -> bool {
+        self.arch() == std::env::consts::ARCH
+    }
+}
+
+/// What is needed to boot any kernel on that machine, and the two programs built for it.
+pub struct Emulator {
+    machine: Machine,
+    script: Script,
+    programs: Programs,
+    target: PathBuf,
+}
+
+struct Programs {
+    agent: PathBuf,
+    workload: PathBuf,
+}
+
+/// What a boot left behind.
+pub struct Boot {
+    /// As `uname -r` says.
+    pub release: String,
+    pub console: String,
+    target: PathBuf,
+    machine: Machine,
+}
+
+impl Emulator {
+    /// `None` where this machine lacks something. `target` is cargo's target folder: kernels and builds are kept there.
+    #[must_use]
+    #[track_caller]
+    pub fn new(machine: Machine, target: &Path) -> Option<Self> {
+        let tools = [machine.emulator(), "cpio", "apt-get", "dpkg-deb"];
+        if !(require_root() && require_tool(&tools)) {
+            return None;
+        }
+        let cache = target.join("tmp/kernels");
+        Some(Self {
+            machine,
+            script: Script::new("kernel.sh").env("CACHE", cache.to_str().expect("a path is text")),
+            programs: programs(machine, target)?,
+            target: target.to_owned(),
+        })
+    }
+
+    /// Boots the kernel of a Debian package and runs `script` there, where `/tarsier` and `/workload` are.
+    #[track_caller]
+    pub fn boot(&self, package: &str, script: &str) -> Boot {
+        let file = self.script.folder().join("script");
+        fs::write(&file, script).expect("the folder is ours");
+        let machine = self.machine.name();
+        let kernel = self.script.run(&["fetch", machine, package]);
+        let agent = format!("{}:/tarsier", self.programs.agent.display());
+        let workload = format!("{}:/workload", self.programs.workload.display());
+        let script = file.to_string_lossy();
+        let console = self.script.run(&["run", machine, &kernel, &script, &agent, &workload]);
+        let release = kernel.rsplit_once("vmlinuz-").map_or(package, |(_, release)| release);
+        let boot = Boot {
+            release: release.to_owned(),
+            console,
+            target: self.target.clone(),
+            machine: self.machine,
+        };
+        let status = boot.console.lines().rev().find_map(|line| line.strip_prefix("status "));
+        assert_eq!(status, Some("0"), "{release}: {}", boot.console);
+        boot
+    }
+}
+
+#[track_caller]
+fn programs(machine: Machine, target: &Path) -> Option<Programs> {
+    if machine.is_this() {
+        let (agent, workload) = (binary(), place::workload());
+        return Some(Programs { agent, workload });
+    }
+    if !demand("x86_64", machine != Machine::Amd64) {
+        return None;
+    }
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
+    let build = Command::new(scripts.join("as.sh"))
+        .arg("user")
+        .arg(scripts.join("cross.sh"))
+        .args([
+            "build",
+            "--profile",
+            "emulated",
+            "-p",
+            "tarsier",
+            "-p",
+            "tarsier-integration",
+            "--bins",
+        ])
+        .env("TARSIER_BPF", "require")
+        .env("CARGO_TARGET_DIR", target)
+        // cargo's, for tests of the toolchain that this was built with.
+        .env_remove("LD_LIBRARY_PATH")
+        .status();
+    let status = build.expect("the script starts");
+    if !demand("aarch64 toolchain", status.code() != Some(77)) {
+        return None;
+    }
+    assert!(status.success(), "the programs do not build for aarch64: {status}");
+    let built = target.join("aarch64-unknown-linux-gnu/emulated");
+    Some(Programs {
+        agent: built.join("tarsier"),
+        workload: built.join("workload"),
+    })
+}
+
+impl Boot {
+    /// What the script printed between `BEGIN name` and `END name`.
+    #[track_caller]
+    pub fn section(&self, name: &str) -> &str {
+        let begun = self.console.split(&format!("BEGIN {name}\n")).nth(1);
+        let section = begun.and_then(|rest| rest.split(&format!("END {name}\n")).next());
+        section.unwrap_or_else(|| panic!("{}: no {name}: {}", self.release, self.console))
+    }
+
+    /// Keeps what `tarsier programs` said, in the section of that name.
+    #[track_caller]
+    pub fn keep_programs(&self) {
+        let kernel = format!("{} {}", self.release, self.machine.arch());
+        keep_programs(&self.target, &kernel, self.section("programs"));
+    }
+}
+
+/// Puts a table of `tarsier programs` where `scripts/verifier-table.sh` finds it.
+#[track_caller]
+pub fn keep_programs(target: &Path, kernel: &str, table: &str) {
+    let numbers = verified(table);
+    assert!(!numbers.is_empty(), "{kernel}: {table}");
+    for (program, instructions) in &numbers {
+        // The kernel refuses a program at a million; what grows that far grows past it with the next compiler.
+        assert!(
+            (1..100_000).contains(instructions),
+            "{kernel}: {program}: {instructions}"
+        );
+    }
+    let folder = target.join("verifier");
+    fs::create_dir_all(&folder).expect("the target folder is ours");
+    let lines: Vec<_> = numbers
+        .iter()
+        .map(|(program, instructions)| format!("{program} {instructions}\n"))
+        .collect();
+    fs::write(folder.join(kernel), lines.concat()).expect("the target folder is ours");
+}
+
+fn verified(table: &str) -> BTreeMap<&str, u64> {
+    let rows = table.lines().skip(1).filter_map(|line| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?, words.next()?.parse().ok()?))
+    });
+    rows.collect()
+}
+
+/// The features that do not work, by their metric.
+pub fn lacking(metrics: &Metrics) -> BTreeSet<String> {
+    let rows = metrics.all("tarsier_feature_state", &[]);
+    let lacking = rows.filter(|row| row.value == 1.0 && row.label("state") != "ok");
+    lacking.map(|row| row.label("feature").to_owned()).collect()
+}
