@@ -27,6 +27,8 @@ pub struct PerSocket {
     /// Bytes that it had moved when an inventory found it.
     pub sent_before: u64,
     pub received_before: u64,
+    /// What the last totals pass read.
+    pub received_seen: u64,
 }
 
 impl PerSocket {
