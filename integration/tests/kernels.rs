@@ -27,12 +27,18 @@ const fn row(package: &'static str) -> Row {
 const AMD64: [Row; 2] = [row("linux-image-cloud-amd64"), row("linux-image-6.12-cloud-amd64")];
 const ARM64: [Row; 2] = [row("linux-image-cloud-arm64"), row("linux-image-6.12-cloud-arm64")];
 
-/// By IPv4 and IPv6: a hundred connects that succeed, a hundred that are refused, ten without a route; then processes that
+/// By IPv4 and IPv6: a connection that is older than the agent; a hundred connects that succeed, a hundred that are refused, ten without a route; then processes that
 /// end at once. A scrape is work for the agent too, so one alone may see something on its way.
 const SCRIPT: &str = r#"
 export TARSIER__CONTAINERS__MIN_AGE=0s TARSIER__KERNEL__TOTALS_INTERVAL=1s
-enter() { mkdir -p /sys/fs/cgroup/system.slice/$1; echo $$ >/sys/fs/cgroup/system.slice/$1/cgroup.procs; }
+enter() { mkdir -p /sys/fs/cgroup/system.slice/$1; echo 0 >/sys/fs/cgroup/system.slice/$1/cgroup.procs; }
 mkdir -p /run/tarsier
+sleep 1000 | /workload serve 127.0.0.1:8081 [::1]:8081 --keep >/tmp/keeper &
+until grep -q ready /tmp/keeper; do sleep 1; done
+for to in 127.0.0.1:8081 [::1]:8081; do
+  (enter older.service; sleep 1000 | /workload hold $to --count 1 --send 50 >/tmp/held.$to) &
+done
+until grep -q ready "/tmp/held.127.0.0.1:8081" && grep -q ready "/tmp/held.[::1]:8081"; do sleep 1; done
 /tarsier run --log-format json --listen 127.0.0.1:10300 2>/tmp/log &
 agent=$!
 i=0
@@ -141,6 +147,23 @@ fn exact(boot: &Boot, metrics: &Metrics) {
     for (name, destinations, value) in expected {
         for destination in destinations {
             assert_eq!(of(name, destination), value, "{release}: {name} of {destination}");
+        }
+    }
+    let older = ("container_id", "/system.slice/older.service");
+    for destination in ["127.0.0.1:8081", "[::1]:8081"] {
+        let of = |name: &str| metrics.sum(name, &[older, ("destination", destination)]);
+        // What it had sent before was not counted, and will not be.
+        let expected = [
+            ("container_net_tcp_active_connections", 1.0),
+            ("container_net_tcp_successful_connects_total", 0.0),
+            ("container_net_tcp_bytes_sent_total", 0.0),
+        ];
+        for (name, value) in expected {
+            assert_eq!(
+                of(name),
+                value,
+                "{release}: {name} of {destination}, older than the agent"
+            );
         }
     }
     let delivered = |kind| metrics.sum("tarsier_events_delivered_total", &[("kind", kind)]);
