@@ -1,8 +1,8 @@
 #!/bin/bash
 # Boots another kernel in QEMU and runs a script in it. Software emulation: ten to thirty seconds a boot, and no timing
 # means anything there. ARCH is Debian's word for the machine: amd64 or arm64.
-#   kernel.sh fetch ARCH PACKAGE     unpacks the kernel of a Debian package, and a busybox, below $CACHE; prints the path of
-#       its vmlinuz. Installs nothing, and tells neither apt nor dpkg of this machine about ARCH.
+#   kernel.sh fetch ARCH PACKAGE     unpacks the kernel of a Debian package below $CACHE and prints the path of its vmlinuz.
+#       Installs nothing, and tells neither apt nor dpkg of this machine about ARCH.
 #   kernel.sh run ARCH VMLINUZ SCRIPT FILE:DST...   an initramfs of busybox, SCRIPT and FILEs with their libraries; proc, sys,
 #       devtmpfs, cgroup2 and loopback are there. Prints the console; the last line is the script's exit status.
 #   kernel.sh stop                   nothing to stop: a machine powers off by itself or is ended by its time limit
@@ -65,13 +65,12 @@ case $verb in
 fetch)
   home=$CACHE/$1.$arch
   mkdir -p "$CACHE"
-  if ! ls "$home"/boot/vmlinuz-* "$CACHE/busybox.$arch/bin/busybox" >/dev/null 2>&1; then
+  if ! ls "$home"/boot/vmlinuz-* >/dev/null 2>&1; then
     apt apt-get update >&2
     # The named package is empty and depends on the newest build.
     build=$(apt apt-cache depends "$1" | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
     unpack "${build:?the sources of this machine have no $1}" "$home"
     rm -rf "${home:?}/lib" "${home:?}/usr"
-    unpack busybox-static "$CACHE/busybox.$arch"
   fi
   ls "$home"/boot/vmlinuz-*
   ;;
@@ -81,7 +80,9 @@ run)
   t=$(mktemp -d "$RT/initrd.XXXXXX")
   trap 'rm -rf "$t" "$t.gz"' EXIT
   mkdir -p "$t"/{bin,proc,sys,dev,tmp,etc,root,var,run}
-  cp "$CACHE/busybox.$arch/bin/busybox" "$t/bin/busybox"
+  busybox=$CACHE/busybox.$arch
+  [ -e "$busybox" ] || { mkdir -p "$CACHE"; apt apt-get update >&2; unpack busybox-static "$busybox"; }
+  cp "$busybox/bin/busybox" "$t/bin/busybox"
   for file in "$@"; do add "${file%%:*}" "${file#*:}"; done
   cp "$script" "$t/script"
   cat >"$t/init" <<'INIT'
