@@ -43,7 +43,7 @@ impl Cgroup {
     }
 
     /// The files by which a process moves in, ready for use between fork and exec.
-    pub(crate) fn doors(&self) -> Vec<CString> {
+    pub fn doors(&self) -> Vec<CString> {
         self.folders
             .iter()
             .map(|folder| folder.join("cgroup.procs").into_os_string().into_encoded_bytes())

@@ -114,7 +114,7 @@ impl Emulator {
 #[track_caller]
 fn programs(machine: Machine, target: &Path) -> Option<Programs> {
     if machine.is_this() {
-        let (agent, workload) = (binary(), place::workload());
+        let (agent, workload) = (binary(), place::built("workload"));
         return Some(Programs { agent, workload });
     }
     if !demand("x86_64", machine != Machine::Amd64) {

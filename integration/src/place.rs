@@ -38,7 +38,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Instead of the workload; it has to speak as that does.
+    /// A program of this crate instead of the workload, by its name or path; it has to speak as that does.
     #[must_use]
     pub fn program(self, program: &'a str) -> Self {
         Self {
@@ -47,11 +47,8 @@ impl<'a> Place<'a> {
         }
     }
 
-    fn of_program(self) -> Command {
-        match self.program {
-            Some(program) => self.command(program),
-            None => self.command(workload()),
-        }
+    fn workload(self) -> Command {
+        self.command(built(self.program.unwrap_or("workload")))
     }
 
     pub fn command(self, program: impl AsRef<OsStr>) -> Command {
@@ -83,7 +80,7 @@ impl<'a> Place<'a> {
     /// Runs the workload to its end and returns what it reports.
     #[track_caller]
     pub fn run(self, arguments: &[&str]) -> Value {
-        let mut command = self.of_program();
+        let mut command = self.workload();
         let output = command
             .args(arguments)
             .stdin(Stdio::null())
@@ -102,7 +99,7 @@ impl<'a> Place<'a> {
     /// Starts a workload that prints `ready`, and waits for that.
     #[track_caller]
     pub fn start(self, arguments: &[&str]) -> Running {
-        let mut command = self.of_program();
+        let mut command = self.workload();
         let mut child = command
             .args(arguments)
             .stdin(Stdio::piped())
@@ -138,9 +135,17 @@ impl Running {
 
     /// Gives it a line to read.
     #[track_caller]
-    pub fn tell(&mut self, line: &str) {
+    pub fn give(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("it has not been told to end");
         writeln!(stdin, "{line}").expect("it reads what it is told");
+    }
+
+    /// Gives it a line and returns what it reports.
+    #[track_caller]
+    pub fn tell(&mut self, command: &str) -> Value {
+        self.give(command);
+        let line = self.line();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{command}: {line:?}: {error}"))
     }
 
     /// Ends it and returns what it reports.
@@ -174,11 +179,11 @@ pub(crate) fn end(child: &mut Child) {
 }
 
 /// Built with the crate: beside a binary of it, and one folder above its tests.
-pub(crate) fn workload() -> PathBuf {
+pub(crate) fn built(name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("/proc is mounted");
-    let found = this.ancestors().skip(1).take(2).map(|folder| folder.join("workload"));
+    let found = this.ancestors().skip(1).take(2).map(|folder| folder.join(name));
     found
         .into_iter()
         .find(|path| path.is_file())
-        .expect("workload is missing: cargo build -p tarsier-integration")
+        .unwrap_or_else(|| panic!("{name} is missing: cargo build -p tarsier-integration"))
 }

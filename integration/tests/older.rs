@@ -160,7 +160,7 @@ fn connections_that_wait_to_be_accepted_are_the_listeners() {
     // One that began before, and is accepted and used now, is still no new one.
     let agent = Agent::start();
     eventually(LONG, "five wait", || listen(&agent).is_some_and(|at| at["active"] == 5));
-    server.tell("now");
+    server.give("now");
     eventually(LONG, "what it did since counts", || {
         listen(&agent).is_some_and(|at| {
             let bytes = (&at["sent_bytes"], &at["received_bytes"]);
@@ -195,7 +195,7 @@ fn a_connection_that_outlives_its_listener_is_the_servers() {
         let _client = place
             .cgroup(&group)
             .start(&["hold", &text, "--count", "3", "--send", "10"]);
-        server.tell("now");
+        server.give("now");
         assert_eq!(server.line(), "ready");
         let agent = Agent::start();
         eventually(LONG, "each end is what it is", || {

@@ -1,0 +1,131 @@
+//! One connection, and what all of them did.
+use crate::{
+    mover::{Mover, mover, receive_all, send_all},
+    sockets,
+};
+use anyhow::{Result, ensure};
+use rustix::{
+    fd::{AsFd as _, OwnedFd},
+    net::Shutdown,
+};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// The report: the oracle of the test.
+#[derive(Default)]
+pub(crate) struct Done {
+    pub(crate) connected: AtomicUsize,
+    pub(crate) accepted: AtomicUsize,
+    pub(crate) sent: AtomicUsize,
+    pub(crate) received: AtomicUsize,
+    /// Connections whose peer has ended, as seen by the one who answers.
+    pub(crate) ended: AtomicUsize,
+    /// Connections whose SYN carried bytes.
+    pub(crate) fast: AtomicUsize,
+    /// Connections that are MPTCP on both sides.
+    pub(crate) multipath: AtomicUsize,
+}
+
+impl Done {
+    pub(crate) fn report(&self) -> Value {
+        json!({
+            "connected": self.connected.load(Relaxed), "accepted": self.accepted.load(Relaxed),
+            "sent": self.sent.load(Relaxed), "received": self.received.load(Relaxed),
+            "ended": self.ended.load(Relaxed), "fast": self.fast.load(Relaxed), "multipath": self.multipath.load(Relaxed),
+        })
+    }
+}
+
+/// What goes through in one round, as this side sees it.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) by: String,
+    pub(crate) send: usize,
+    pub(crate) receive: usize,
+    /// Every round by another descriptor of the socket; the one before is closed.
+    pub(crate) dup: bool,
+    /// This side stops sending after so many rounds.
+    pub(crate) half: Option<usize>,
+    /// Stays open after the peer's end.
+    pub(crate) keep: bool,
+}
+
+pub(crate) struct Connection<'a> {
+    socket: OwnedFd,
+    mover: Box<dyn Mover>,
+    plan: Plan,
+    done: &'a Done,
+    sent_early: usize,
+    rounds: usize,
+}
+
+impl<'a> Connection<'a> {
+    pub(crate) fn new((socket, sent_early): (OwnedFd, usize), plan: &Plan, done: &'a Done) -> Result<Self> {
+        let mover = mover(&plan.by)?;
+        Ok(Self {
+            socket,
+            mover,
+            plan: plan.clone(),
+            done,
+            sent_early,
+            rounds: 0,
+        })
+    }
+
+    /// As the one who begins.
+    pub(crate) fn ask(&mut self) -> Result<()> {
+        self.send()?;
+        let received = self.receive()?;
+        ensure!(received == self.plan.receive, "{received} bytes came");
+        self.look();
+        Ok(())
+    }
+
+    /// As the one who answers, until the peer ends. What is left of the connection, if it is to be kept.
+    pub(crate) fn answer(mut self) -> Result<Option<OwnedFd>> {
+        loop {
+            let received = self.receive()?;
+            if received == 0 {
+                self.done.ended.fetch_add(1, Relaxed);
+                return Ok(self.plan.keep.then_some(self.socket));
+            }
+            ensure!(received == self.plan.receive, "{received} bytes came");
+            if self.plan.half.is_none_or(|rounds| self.rounds < rounds) {
+                self.send()?;
+            }
+            self.look();
+        }
+    }
+
+    pub(crate) fn send(&mut self) -> Result<()> {
+        if self.plan.dup {
+            self.socket = rustix::io::fcntl_dupfd_cloexec(&self.socket, 0)?;
+        }
+        let rest = self.plan.send - self.sent_early;
+        let sent = send_all(&mut *self.mover, self.socket.as_fd(), rest)?;
+        self.done.sent.fetch_add(self.sent_early + sent, Relaxed);
+        self.sent_early = 0;
+        self.rounds += 1;
+        if self.plan.half == Some(self.rounds) {
+            rustix::net::shutdown(&self.socket, Shutdown::Write)?;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<usize> {
+        let received = receive_all(&mut *self.mover, self.socket.as_fd(), self.plan.receive)?;
+        self.done.received.fetch_add(received, Relaxed);
+        Ok(received)
+    }
+
+    /// How the connection came to be, once it has carried something.
+    fn look(&self) {
+        if self.rounds == 1 {
+            let socket = self.socket.as_fd();
+            self.done.fast.fetch_add(usize::from(sockets::is_fast(socket)), Relaxed);
+            self.done
+                .multipath
+                .fetch_add(usize::from(sockets::is_multipath(socket)), Relaxed);
+        }
+    }
+}
