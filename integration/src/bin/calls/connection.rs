@@ -6,10 +6,14 @@ use crate::{
 use anyhow::{Result, ensure};
 use rustix::{
     fd::{AsFd as _, OwnedFd},
+    io::Errno,
     net::Shutdown,
 };
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 /// The report: the oracle of the test.
 #[derive(Default)]
@@ -18,8 +22,10 @@ pub(crate) struct Done {
     pub(crate) accepted: AtomicUsize,
     pub(crate) sent: AtomicUsize,
     pub(crate) received: AtomicUsize,
-    /// Connections whose peer has ended, as seen by the one who answers.
+    /// Connections whose end was seen.
     pub(crate) ended: AtomicUsize,
+    /// Those that ended by a reset or a timeout.
+    pub(crate) broken: AtomicUsize,
     /// Connections whose SYN carried bytes.
     pub(crate) fast: AtomicUsize,
     /// Connections that are MPTCP on both sides.
@@ -31,7 +37,7 @@ impl Done {
         json!({
             "connected": self.connected.load(Relaxed), "accepted": self.accepted.load(Relaxed),
             "sent": self.sent.load(Relaxed), "received": self.received.load(Relaxed),
-            "ended": self.ended.load(Relaxed), "fast": self.fast.load(Relaxed), "multipath": self.multipath.load(Relaxed),
+            "ended": self.ended.load(Relaxed), "broken": self.broken.load(Relaxed), "fast": self.fast.load(Relaxed), "multipath": self.multipath.load(Relaxed),
         })
     }
 }
@@ -48,6 +54,12 @@ pub(crate) struct Plan {
     pub(crate) half: Option<usize>,
     /// Stays open after the peer's end.
     pub(crate) keep: bool,
+    /// The one who answers closes instead of answering after so many rounds.
+    pub(crate) hang_up: Option<usize>,
+    /// Closing is a reset.
+    pub(crate) abort: bool,
+    /// How long sent bytes may stay without an acknowledgement.
+    pub(crate) user_timeout_ms: Option<usize>,
 }
 
 pub(crate) struct Connection<'a> {
@@ -62,6 +74,12 @@ pub(crate) struct Connection<'a> {
 impl<'a> Connection<'a> {
     pub(crate) fn new((socket, sent_early): (OwnedFd, usize), plan: &Plan, done: &'a Done) -> Result<Self> {
         let mover = mover(&plan.by)?;
+        if plan.abort {
+            rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
+        }
+        if let Some(timeout_ms) = plan.user_timeout_ms {
+            rustix::net::sockopt::set_tcp_user_timeout(&socket, timeout_ms as u32)?;
+        }
         Ok(Self {
             socket,
             mover,
@@ -90,6 +108,10 @@ impl<'a> Connection<'a> {
                 return Ok(self.plan.keep.then_some(self.socket));
             }
             ensure!(received == self.plan.receive, "{received} bytes came");
+            if self.plan.hang_up == Some(self.rounds) {
+                self.done.ended.fetch_add(1, Relaxed);
+                return Ok(None);
+            }
             if self.plan.half.is_none_or(|rounds| self.rounds < rounds) {
                 self.send()?;
             }
@@ -112,8 +134,24 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
+    /// As the one who begins, after the other has ended it or nobody can any more.
+    pub(crate) fn end(mut self) -> Result<()> {
+        let received = self.receive()?;
+        ensure!(received == 0, "{received} bytes instead of an end");
+        self.done.ended.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// 0 is an end of any kind.
     fn receive(&mut self) -> Result<usize> {
-        let received = receive_all(&mut *self.mover, self.socket.as_fd(), self.plan.receive)?;
+        let received = receive_all(&mut *self.mover, self.socket.as_fd(), self.plan.receive);
+        let received = received.or_else(|error| match error.downcast_ref::<Errno>() {
+            Some(&(Errno::CONNRESET | Errno::TIMEDOUT)) => {
+                self.done.broken.fetch_add(1, Relaxed);
+                Ok(0)
+            }
+            _ => Err(error),
+        })?;
         self.done.received.fetch_add(received, Relaxed);
         Ok(received)
     }

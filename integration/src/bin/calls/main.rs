@@ -4,7 +4,8 @@
 //! ```text
 //! serve ADDR    accepts, and answers --send bytes for every --receive bytes until the peer ends
 //! connect ADDR  --count connections; on each, for every line `round` of standard input, --send bytes out and then
-//!               --receive bytes in. `more` only sends
+//!               --receive bytes in. `more` only sends; `end` waits for
+//!               the end of each connection, whoever makes it, and closes it
 //! adopt PATH    is given sockets at a Unix socket and serves them; with --count it asks as `connect` does
 //! outside       what is no TCP: --send bytes through Unix sockets and UDP
 //!
@@ -13,6 +14,9 @@
 //! --half N        this side stops sending after its N-th round
 //! --dup           every round by another descriptor
 //! --keep          stays open after the peer's end
+//! --hang-up N     `serve` closes instead of its answer after N rounds
+//! --abort         closing is a reset
+//! --user-timeout MS   how long sent bytes may stay without an acknowledgement
 //! --netns PATH    the socket is made in that network namespace and used in one's own
 //! --pass PATH     gives every connection to `adopt PATH`
 //! --fork DOORS    listens, and accepts in a child that has entered the control groups DOORS (`cgroup.procs`, by colons)
@@ -67,7 +71,7 @@ impl Arguments {
         let (mut place, mut options) = (String::new(), BTreeMap::new());
         while let Some(word) = words.next() {
             match word.strip_prefix("--") {
-                Some(flag @ ("dup" | "keep")) => {
+                Some(flag @ ("dup" | "keep" | "abort")) => {
                     options.insert(flag.to_owned(), String::new());
                 }
                 Some(name) => {
@@ -107,6 +111,9 @@ impl Arguments {
             dup: self.text("dup").is_some(),
             half: self.number("half")?,
             keep: self.text("keep").is_some(),
+            hang_up: self.number("hang-up")?,
+            abort: self.text("abort").is_some(),
+            user_timeout_ms: self.number("user-timeout")?,
         })
     }
 }
@@ -233,6 +240,9 @@ fn ask_each(arguments: &Arguments, open: impl Fn(&Done) -> Result<(OwnedFd, usiz
     let (done, mut connections) = (Done::default(), Vec::new());
     say(&"ready")?;
     commands(&done, |line| {
+        if line == "end" {
+            return connections.drain(..).try_for_each(Connection::end);
+        }
         while connections.len() < count {
             connections.push(Connection::new(open(&done)?, &plan, &done)?);
         }
