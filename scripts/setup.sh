@@ -16,7 +16,7 @@ test=(
   ip:iproute2 nft:nftables iptables:iptables unshare:util-linux capsh:libcap2-bin curl:curl jq:jq
   -:busybox-static containerd:containerd runc:runc /usr/lib/cni/bridge:containernetworking-plugins -:python3-grpcio
   systemd-nspawn:systemd-container mmdebstrap:mmdebstrap prometheus:prometheus
-  qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm cpio:cpio
+  qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm cpio:cpio depmod:kmod xz:xz-utils
 )
 cross=(aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/lib/libc.so.6:libc6-dev-arm64-cross)
 lint=(shellcheck:shellcheck)
@@ -26,7 +26,8 @@ bench=(
 )
 dnf_build="gcc gcc-c++ make git ca-certificates"
 dnf_test="iproute nftables iptables-nft util-linux libcap curl jq busybox containerd runc containernetworking-plugins \
-python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core qemu-system-aarch64-core cpio"
+python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core qemu-system-aarch64-core cpio \
+kmod xz"
 dnf_lint="ShellCheck"
 dnf_bench="iproute util-linux bpftool nginx wrk redis postgresql-server postgresql-contrib"
 TARGET=aarch64-unknown-linux-gnu

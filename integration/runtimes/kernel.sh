@@ -36,7 +36,7 @@ add() {
   mkdir -p "$t$(dirname "$2")"
   cp -L "$1" "$t$2"
   if [ "$arch" = "$(dpkg --print-architecture)" ]; then
-    { ldd "$1" 2>/dev/null || true; } | grep -oE '/[^ ]+' | sort -u | while read -r library; do
+    { ldd "$1" 2>/dev/null || true; } | { grep -oE '/[^ ]+' || true; } | sort -u | while read -r library; do
       mkdir -p "$t$(dirname "$library")"
       [ -e "$t$library" ] || cp -L "$library" "$t$library"
     done

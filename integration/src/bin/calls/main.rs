@@ -10,6 +10,7 @@
 //! outside       what is no TCP: --send bytes through Unix sockets and UDP
 //!
 //! --by CALL       write writev send sendto sendmsg sendmmsg sendfile splice zerocopy uring-{send,async,write,zerocopy,poll}
+//!                 ktls (only what is sent: what comes is read as it is, records and all)
 //! --via KIND      tcp mptcp tfo tfo-connect
 //! --half N        this side stops sending after its N-th round
 //! --dup           every round by another descriptor
@@ -25,6 +26,7 @@
 //! Each prints `ready`, answers every line with its report so far, and at the end of standard input closes everything and
 //! reports for the last time.
 mod connection;
+mod ktls;
 mod mover;
 mod raw;
 mod sockets;

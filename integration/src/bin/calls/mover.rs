@@ -1,5 +1,5 @@
 //! The calls by which bytes go through a socket. Each counts what the kernel says it moved.
-use crate::{raw, uring::Ring};
+use crate::{ktls::KernelTls, raw, uring::Ring};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::{
     fd::{AsFd as _, BorrowedFd, OwnedFd},
@@ -37,6 +37,7 @@ pub(crate) fn mover(by: &str) -> Result<Box<dyn Mover>> {
         "sendfile" => Box::new(FileAndPeek::new()?),
         "splice" => Box::new(Splice::new()?),
         "zerocopy" => Box::<ZerocopyAndTrunc>::default(),
+        "ktls" => Box::<KernelTls>::default(),
         ring if ring.starts_with("uring") => Box::new(Ring::new(ring)?),
         other => bail!("no such call: {other:?}"),
     })

@@ -80,10 +80,19 @@ pub(crate) fn receive_messages(socket: BorrowedFd<'_>, mut slices: Vec<IoSliceMu
 }
 
 pub(crate) fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> Result<()> {
-    // SAFETY: the option is an integer, read during the call.
+    set_option_bytes(socket, level, name, &value.to_ne_bytes())
+}
+
+pub(crate) fn set_option_bytes(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
+    // SAFETY: the kernel reads as many bytes as there are, during the call.
     let result = unsafe {
-        let value: *const i32 = &raw const value;
-        libc::setsockopt(socket.as_raw_fd(), level, name, value.cast(), size_of::<i32>() as u32)
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            value.as_ptr().cast(),
+            value.len() as u32,
+        )
     };
     ensure!(
         result == 0,
