@@ -82,6 +82,10 @@ pub(crate) const CALLS: &[Call] = &[
         name: "mptcp, the peer not",
         ..by(&["--via", "mptcp"])
     },
+    Call {
+        name: "made by uring",
+        ..by(&["--via", "uring"])
+    },
     by(&["--dup"]),
     Call {
         name: "half closed",

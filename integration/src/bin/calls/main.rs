@@ -11,11 +11,12 @@
 //!
 //! --by CALL       write writev send sendto sendmsg sendmmsg sendfile splice zerocopy uring-{send,async,write,zerocopy,poll}
 //!                 ktls (only what is sent: what comes is read as it is, records and all)
-//! --via KIND      tcp mptcp tfo tfo-connect
+//! --via KIND      tcp mptcp tfo tfo-connect uring
 //! --half N        this side stops sending after its N-th round
 //! --dup           every round by another descriptor
 //! --keep          stays open after the peer's end
 //! --hang-up N     `serve` closes instead of its answer after N rounds
+//! --lazy          `serve` accepts nobody
 //! --abort         closing is a reset
 //! --user-timeout MS   how long sent bytes may stay without an acknowledgement
 //! --netns PATH    the socket is made in that network namespace and used in one's own
@@ -49,6 +50,7 @@ use std::{
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     thread,
 };
+use uring::Ring;
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse(env::args().skip(1))?;
@@ -73,7 +75,7 @@ impl Arguments {
         let (mut place, mut options) = (String::new(), BTreeMap::new());
         while let Some(word) = words.next() {
             match word.strip_prefix("--") {
-                Some(flag @ ("dup" | "keep" | "abort")) => {
+                Some(flag @ ("dup" | "keep" | "abort" | "lazy")) => {
                     options.insert(flag.to_owned(), String::new());
                 }
                 Some(name) => {
@@ -137,7 +139,7 @@ fn commands(done: &Done, mut run: impl FnMut(&str) -> Result<()>) -> Result<()> 
 
 fn serve(arguments: &Arguments) -> Result<()> {
     let listener = match arguments.number("inherited")? {
-        Some(descriptor) => raw::inherited(descriptor as i32),
+        Some(descriptor) => raw::received(descriptor as i32),
         None => sockets::inside(arguments.text("netns"), || {
             arguments.via()?.listen(arguments.address()?)
         })?,
@@ -157,8 +159,16 @@ fn serve(arguments: &Arguments) -> Result<()> {
         }
     }
     let channel = arguments.text("pass").map(UnixStream::connect).transpose()?;
+    if arguments.text("lazy").is_some() {
+        say(&"ready")?;
+        return commands(&Done::default(), |_| Ok(()));
+    }
+    let mut ring = (arguments.via()? == Via::Ring).then(Ring::for_sockets).transpose()?;
     answer_each(arguments.plan()?, move |done| {
-        let socket = rustix::net::acceptfrom_with(&listener, rustix::net::SocketFlags::CLOEXEC)?.0;
+        let socket = match &mut ring {
+            Some(ring) => ring.accept(listener.as_fd())?,
+            None => rustix::net::acceptfrom_with(&listener, rustix::net::SocketFlags::CLOEXEC)?.0,
+        };
         done.accepted.fetch_add(1, Relaxed);
         match &channel {
             Some(channel) => sockets::give(channel, socket.as_fd()).map(|()| None),

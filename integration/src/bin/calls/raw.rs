@@ -165,8 +165,8 @@ pub(crate) fn fork() -> Result<Option<rustix::process::Pid>> {
     }
 }
 
-/// The descriptor that a parent has left open for this.
-pub(crate) fn inherited(descriptor: i32) -> rustix::fd::OwnedFd {
+/// A descriptor that a parent or the kernel has opened for this.
+pub(crate) fn received(descriptor: i32) -> rustix::fd::OwnedFd {
     // SAFETY: nothing else in this process has taken it.
     unsafe { std::os::fd::FromRawFd::from_raw_fd(descriptor) }
 }

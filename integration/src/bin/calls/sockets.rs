@@ -1,5 +1,5 @@
 //! The ways to come by a socket.
-use crate::{mover::CHUNK, raw};
+use crate::{mover::CHUNK, raw, uring::Ring};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::{
     fd::{AsFd as _, BorrowedFd, OwnedFd},
@@ -31,6 +31,8 @@ pub(crate) enum Via {
     FastOpen,
     /// The same behind a `connect` that only pretends.
     FastOpenConnect,
+    /// Connected and accepted by a kernel thread.
+    Ring,
 }
 
 impl Via {
@@ -40,6 +42,7 @@ impl Via {
             "mptcp" => Self::Mptcp,
             "tfo" => Self::FastOpen,
             "tfo-connect" => Self::FastOpenConnect,
+            "uring" => Self::Ring,
             other => bail!("no such kind of socket: {other:?}"),
         })
     }
@@ -78,6 +81,8 @@ impl Via {
             let flags = SendFlags::from_bits_retain(libc::MSG_FASTOPEN as u32);
             // More than the SYN has room for: the rest follows after the handshake.
             sent = rustix::net::sendto(&socket, &first[..bytes.min(CHUNK)], flags, &address)?;
+        } else if self == Self::Ring {
+            Ring::for_sockets()?.connect(socket.as_fd(), address)?;
         } else {
             if self == Self::FastOpenConnect {
                 raw::set_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1)?;

@@ -1,9 +1,12 @@
 //! The same bytes by way of `io_uring`.
-use crate::mover::Mover;
+use crate::{mover::Mover, raw};
 use anyhow::{Context as _, Result, bail};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
-use rustix::fd::{AsRawFd as _, BorrowedFd};
-use std::io;
+use rustix::{
+    fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    net::addr::SocketAddrArg as _,
+};
+use std::{io, net::SocketAddr, ptr::null_mut};
 
 pub(crate) struct Ring {
     ring: IoUring,
@@ -31,13 +34,39 @@ impl Ring {
             "uring-zerocopy" => Operation::Zerocopy,
             other => bail!("no such call: {other:?}"),
         };
-        let mut builder = IoUring::builder();
-        if name == "uring-poll" {
-            // A kernel thread takes the entries and does the work. Long enough that it does not sleep between two.
-            builder.setup_sqpoll(500);
-        }
-        let ring = builder.build(8).context("io_uring_setup")?;
+        let ring = if name == "uring-poll" {
+            polled()?
+        } else {
+            IoUring::new(8).context("io_uring_setup")?
+        };
         Ok(Self { ring, operation })
+    }
+
+    /// For sockets that a kernel thread connects and accepts.
+    pub(crate) fn for_sockets() -> Result<Self> {
+        Ok(Self {
+            ring: polled()?,
+            operation: Operation::Send,
+        })
+    }
+
+    pub(crate) fn connect(&mut self, socket: BorrowedFd<'_>, address: SocketAddr) -> Result<()> {
+        #![expect(unsafe_code, reason = "the address as the kernel wants it")]
+        // SAFETY: the address is used before the closure returns, which waits for the connect to end.
+        unsafe {
+            address.with_sockaddr(|address, length| {
+                let entry = opcode::Connect::new(types::Fd(socket.as_raw_fd()), address.cast(), length).build();
+                self.run(&entry)
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn accept(&mut self, listener: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let entry = opcode::Accept::new(types::Fd(listener.as_raw_fd()), null_mut(), null_mut())
+            .flags(libc::SOCK_CLOEXEC)
+            .build();
+        Ok(raw::received(self.run(&entry)? as i32))
     }
 
     /// Submits one entry and waits until the kernel has done with its buffer.
@@ -61,6 +90,11 @@ impl Ring {
             }
         }
     }
+}
+
+fn polled() -> Result<IoUring> {
+    // A kernel thread takes the entries and does the work. Long enough that it does not sleep between two.
+    IoUring::builder().setup_sqpoll(500).build(8).context("io_uring_setup")
 }
 
 impl Mover for Ring {
