@@ -113,3 +113,50 @@ fn connections_older_than_the_agent_that_carry_nothing() {
     let agent = Agent::start();
     scene.check(&agent, all, 0);
 }
+
+#[test]
+fn a_connection_that_waits_to_be_accepted_while_the_agent_starts() {
+    const COUNT: u64 = 3;
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new();
+    let waiting = scene.netns.inside(free_port()).map(|address| {
+        let (text, count) = (address.to_string(), COUNT.to_string());
+        let place = Place::new().program("calls").cgroup(&scene.server).netns(&scene.netns);
+        let server = place.start(&["serve", &text, "--lazy", "--receive", "3000", "--send", "5000"]);
+        let place = Place::new().program("calls").cgroup(&scene.client);
+        let words = [
+            "connect",
+            &text,
+            "--count",
+            &count,
+            "--send",
+            "3000",
+            "--receive",
+            "5000",
+        ];
+        let mut client = place.start(&words);
+        // Into the queue of a socket that nobody has yet.
+        assert_eq!(client.tell("more")["sent"], 3000 * COUNT);
+        (address, client, server)
+    });
+    let agent = Agent::start();
+    for (address, mut client, mut server) in waiting {
+        scene.expect(&agent, address, &json!({ "accepted": 0, "active": COUNT }));
+        server.tell("accept");
+        assert_eq!(client.tell("take")["received"], 5000 * COUNT);
+        client.tell("round");
+        let open = json!({
+            "accepted": 0, "active": COUNT, "sent_bytes": 2 * 5000 * COUNT, "received_bytes": 3000 * COUNT,
+        });
+        scene.expect(&agent, address, &open);
+        client.finish();
+        scene.expect(
+            &agent,
+            address,
+            &json!({ "active": 0, "closes": { "local": 0, "peer": COUNT, "reset": 0, "timeout": 0 } }),
+        );
+        server.finish();
+    }
+}

@@ -93,6 +93,10 @@ impl<'a> Connection<'a> {
     /// As the one who begins.
     pub(crate) fn ask(&mut self) -> Result<()> {
         self.send()?;
+        self.take()
+    }
+
+    pub(crate) fn take(&mut self) -> Result<()> {
         let received = self.receive()?;
         ensure!(received == self.plan.receive, "{received} bytes came");
         self.look();

@@ -4,8 +4,8 @@
 //! ```text
 //! serve ADDR    accepts, and answers --send bytes for every --receive bytes until the peer ends
 //! connect ADDR  --count connections; on each, for every line `round` of standard input, --send bytes out and then
-//!               --receive bytes in. `more` only sends; `end` waits for
-//!               the end of each connection, whoever makes it, and closes it
+//!               --receive bytes in. `more` only sends, `take` only receives; `end`
+//!               waits for the end of each connection, whoever makes it, and closes it
 //! adopt PATH    is given sockets at a Unix socket and serves them; with --count it asks as `connect` does
 //! outside       what is no TCP: --send bytes through Unix sockets and UDP
 //!
@@ -16,7 +16,7 @@
 //! --dup           every round by another descriptor
 //! --keep          stays open after the peer's end
 //! --hang-up N     `serve` closes instead of its answer after N rounds
-//! --lazy          `serve` accepts nobody
+//! --lazy          `serve` accepts nobody until it gets its first line
 //! --abort         closing is a reset
 //! --user-timeout MS   how long sent bytes may stay without an acknowledgement
 //! --netns PATH    the socket is made in that network namespace and used in one's own
@@ -159,12 +159,21 @@ fn serve(arguments: &Arguments) -> Result<()> {
         }
     }
     let channel = arguments.text("pass").map(UnixStream::connect).transpose()?;
-    if arguments.text("lazy").is_some() {
+    let lazy = arguments.text("lazy").is_some();
+    if lazy {
         say(&"ready")?;
-        return commands(&Done::default(), |_| Ok(()));
+        if io::stdin().lock().lines().next().transpose()?.is_none() {
+            return say(&Done::default().report());
+        }
     }
     let mut ring = (arguments.via()? == Via::Ring).then(Ring::for_sockets).transpose()?;
-    answer_each(arguments.plan()?, move |done| {
+    // The first line of a lazy one is answered as any other.
+    let begun = if lazy {
+        Done::default().report().to_string()
+    } else {
+        "ready".to_owned()
+    };
+    answer_each(arguments.plan()?, &begun, move |done| {
         let socket = match &mut ring {
             Some(ring) => ring.accept(listener.as_fd())?,
             None => rustix::net::acceptfrom_with(&listener, rustix::net::SocketFlags::CLOEXEC)?.0,
@@ -191,7 +200,11 @@ fn become_heir(listener: OwnedFd) -> Result<()> {
 }
 
 /// A thread for each socket that `next` gives, until the end of standard input.
-fn answer_each(plan: Plan, mut next: impl FnMut(&Done) -> Result<Option<OwnedFd>> + Send + 'static) -> Result<()> {
+fn answer_each(
+    plan: Plan,
+    begun: &str,
+    mut next: impl FnMut(&Done) -> Result<Option<OwnedFd>> + Send + 'static,
+) -> Result<()> {
     let (done, kept) = (Arc::new(Done::default()), Arc::new(Mutex::new(Vec::new())));
     let for_accepting = Arc::clone(&done);
     thread::spawn(move || {
@@ -213,7 +226,7 @@ fn answer_each(plan: Plan, mut next: impl FnMut(&Done) -> Result<Option<OwnedFd>
             );
         }
     });
-    say(&"ready")?;
+    say(&begun)?;
     commands(&done, |_| Ok(()))?;
     say(&done.report())
 }
@@ -262,6 +275,7 @@ fn ask_each(arguments: &Arguments, open: impl Fn(&Done) -> Result<(OwnedFd, usiz
             match line {
                 "round" => connection.ask()?,
                 "more" => connection.send()?,
+                "take" => connection.take()?,
                 other => bail!("no such command: {other:?}"),
             }
         }
@@ -285,7 +299,7 @@ fn adopt(arguments: &Arguments) -> Result<()> {
         });
     }
     let mut channel = None;
-    answer_each(arguments.plan()?, move |_| {
+    answer_each(arguments.plan()?, "ready", move |_| {
         if channel.is_none() {
             channel = Some(listener.accept()?.0);
         }
