@@ -24,6 +24,8 @@ pub(crate) struct Done {
     pub(crate) received: AtomicUsize,
     /// Connections whose end was seen.
     pub(crate) ended: AtomicUsize,
+    /// Segments that connections had sent again when they ended.
+    pub(crate) retransmits: AtomicUsize,
     /// Those that ended by a reset or a timeout.
     pub(crate) broken: AtomicUsize,
     /// Connections whose SYN carried bytes.
@@ -37,7 +39,7 @@ impl Done {
         json!({
             "connected": self.connected.load(Relaxed), "accepted": self.accepted.load(Relaxed),
             "sent": self.sent.load(Relaxed), "received": self.received.load(Relaxed),
-            "ended": self.ended.load(Relaxed), "broken": self.broken.load(Relaxed), "fast": self.fast.load(Relaxed), "multipath": self.multipath.load(Relaxed),
+            "ended": self.ended.load(Relaxed), "retransmits": self.retransmits.load(Relaxed), "broken": self.broken.load(Relaxed), "fast": self.fast.load(Relaxed), "multipath": self.multipath.load(Relaxed),
         })
     }
 }
@@ -108,12 +110,12 @@ impl<'a> Connection<'a> {
         loop {
             let received = self.receive()?;
             if received == 0 {
-                self.done.ended.fetch_add(1, Relaxed);
+                self.count_end();
                 return Ok(self.plan.keep.then_some(self.socket));
             }
             ensure!(received == self.plan.receive, "{received} bytes came");
             if self.plan.hang_up == Some(self.rounds) {
-                self.done.ended.fetch_add(1, Relaxed);
+                self.count_end();
                 return Ok(None);
             }
             if self.plan.half.is_none_or(|rounds| self.rounds < rounds) {
@@ -142,8 +144,14 @@ impl<'a> Connection<'a> {
     pub(crate) fn end(mut self) -> Result<()> {
         let received = self.receive()?;
         ensure!(received == 0, "{received} bytes instead of an end");
-        self.done.ended.fetch_add(1, Relaxed);
+        self.count_end();
         Ok(())
+    }
+
+    pub(crate) fn count_end(&self) {
+        let retransmits = sockets::retransmits(self.socket.as_fd());
+        self.done.retransmits.fetch_add(retransmits as usize, Relaxed);
+        self.done.ended.fetch_add(1, Relaxed);
     }
 
     /// 0 is an end of any kind.

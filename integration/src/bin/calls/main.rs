@@ -281,6 +281,7 @@ fn ask_each(arguments: &Arguments, open: impl Fn(&Done) -> Result<(OwnedFd, usiz
         }
         Ok(())
     })?;
+    connections.iter().for_each(Connection::count_end);
     drop(connections);
     say(&done.report())
 }

@@ -99,6 +99,14 @@ pub(crate) fn is_fast(socket: BorrowedFd<'_>) -> bool {
     info.is_some_and(|info| info[5] & TCPI_OPT_SYN_DATA != 0)
 }
 
+/// Segments of this connection that TCP has sent again.
+pub(crate) fn retransmits(socket: BorrowedFd<'_>) -> u32 {
+    const TOTAL: usize = 100;
+    let info: Option<[u8; TOTAL + 4]> = raw::get_option(socket, libc::IPPROTO_TCP, libc::TCP_INFO);
+    let total = info.and_then(|info| info[TOTAL..].try_into().ok());
+    total.map_or(0, u32::from_ne_bytes)
+}
+
 /// Both sides speak MPTCP.
 pub(crate) fn is_multipath(socket: BorrowedFd<'_>) -> bool {
     let info: Option<[u8; 16]> = raw::get_option(socket, SOL_MPTCP, MPTCP_INFO);
