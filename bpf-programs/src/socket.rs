@@ -75,6 +75,13 @@ pub unsafe fn set_addresses(sk: *const u8, record: &mut SocketRecord) {
             record.local = address6(sk, Field::SK_LOCAL6);
         }
         record.local_port = load(sk, Field::SK_PORT);
+        if record.local_port == 0 {
+            // An accepted socket has given its port back by the time it is closed; what its segments carry stays.
+            let tcp = h::bpf_skc_to_tcp_sock(sk as *mut c_void) as *const u8;
+            if !tcp.is_null() {
+                record.local_port = u16::from_be(load(tcp, Field::SK_LOCAL_PORT));
+            }
+        }
         if record.flags & socket_flag::ACCEPTED != 0 {
             set_remote(sk, record.family, &mut record.remote, &mut record.remote_port);
         }
@@ -148,6 +155,8 @@ const ECONNRESET: i32 = 104;
 const ETIMEDOUT: i32 = 110;
 const EHOSTUNREACH: i32 = 113;
 
+const FIN_WAIT1: i32 = 4;
+const FIN_WAIT2: i32 = 5;
 const CLOSE: i32 = 7;
 const CLOSE_WAIT: i32 = 8;
 const LAST_ACK: i32 = 9;
@@ -157,6 +166,8 @@ const LAST_ACK: i32 = 9;
 pub unsafe fn reason(sk: *const u8, old: i32) -> u8 {
     unsafe {
         match load::<i32>(sk, Field::SK_ERROR) {
+            // An answer to this side's own end.
+            ECONNRESET if old == FIN_WAIT1 || old == FIN_WAIT2 => {}
             // The second where the other side had already sent its FIN.
             ECONNRESET | EPIPE | ECONNABORTED => return close_reason::RESET,
             ETIMEDOUT | EHOSTUNREACH | ENETUNREACH => return close_reason::TIMEOUT,

@@ -53,6 +53,7 @@ fields! {
     TCP_RETRANSMITS = "tcp_sock"."total_retrans",
     TCP_RTT = "tcp_sock"."srtt_us",
     SOCKET_SK = "socket"."sk",
+    SK_LOCAL_PORT = "inet_sock"."inet_sport",
 }
 
 pub const FIELDS_LEN: usize = FIELDS.len();
