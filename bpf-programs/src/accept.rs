@@ -7,8 +7,9 @@
 //! No system-call tracepoint: that would make every system call of the host dearer.
 use crate::{
     inventory::adopt,
-    kernel::{cgroup_id, in_root_cgroup, is_kernels, is_mptcp, load, netns, owner},
+    kernel::{cgroup_id, in_root_cgroup, is_kernels, load, netns, owner},
     maps::{LISTENERS, PerSocket, word},
+    mptcp,
     news::count,
     socket::{CREATE, mark, storage},
     tcp::IPPROTO_TCP,
@@ -137,7 +138,7 @@ pub unsafe fn accepted(sk: *const u8) {
             // With TCP fast open it has been used before.
             return;
         }
-        if is_mptcp(sk) {
+        if mptcp::is_subflow(sk) {
             (*socket).word = word::SETTLED;
         }
     }

@@ -4,7 +4,8 @@
 use crate::{
     accept::settle,
     kernel::{is_kernels, load, netns, owner},
-    maps::{LISTENERS, PerSocket, SOCKETS, address, word},
+    maps::{LISTENERS, PARENTS, PerSocket, SOCKETS, address, word},
+    mptcp::{self, IPPROTO_MPTCP},
     socket::{CREATE, bytes, set_remote, storage},
     tcp::{CLOSE, IPPROTO_TCP, LISTEN, SYN_RECV, SYN_SENT},
 };
@@ -13,7 +14,7 @@ use core::{
     ffi::c_void,
     ptr::{addr_of_mut, null},
 };
-use tarsier_common::{AF_INET, AF_INET6, Field, ListenerKey, socket_flag, stage};
+use tarsier_common::{AF_INET, AF_INET6, Field, ListenerKey, Owner, socket_flag, stage};
 
 #[repr(C)]
 pub struct Context {
@@ -29,7 +30,14 @@ pub struct Context {
 pub unsafe extern "C" fn inventory_listeners(ctx: *const Context) -> i32 {
     unsafe {
         let (task, sk) = tcp_socket(ctx);
-        if sk.is_null() || i32::from(load::<u8>(sk, Field::SK_STATE)) != LISTEN {
+        if sk.is_null() {
+            return 0;
+        }
+        if load::<u16>(sk, Field::SK_PROTOCOL) == IPPROTO_MPTCP {
+            parent(sk, task);
+            return 0;
+        }
+        if i32::from(load::<u8>(sk, Field::SK_STATE)) != LISTEN {
             return 0;
         }
         let mut socket = storage(sk, 0);
@@ -57,7 +65,7 @@ pub unsafe extern "C" fn inventory_listeners(ctx: *const Context) -> i32 {
 pub unsafe extern "C" fn inventory_connections(ctx: *const Context) -> i32 {
     unsafe {
         let (task, sk) = tcp_socket(ctx);
-        if sk.is_null() {
+        if sk.is_null() || load::<u16>(sk, Field::SK_PROTOCOL) != IPPROTO_TCP {
             return 0;
         }
         let socket = storage(sk, 0);
@@ -72,7 +80,23 @@ pub unsafe extern "C" fn inventory_connections(ctx: *const Context) -> i32 {
     0
 }
 
-/// The process and its TCP socket, or null.
+/// A parent of MPTCP: its connections are found in its namespace.
+#[inline(always)]
+unsafe fn parent(sk: *const u8, task: *const u8) {
+    unsafe {
+        let mut holder = Owner::default();
+        owner(task, &mut holder);
+        let key = ListenerKey {
+            netns: netns(sk),
+            port: 0,
+            padding: 0,
+        };
+        let _ = LISTENERS.insert(key, holder, 0);
+        let _ = PARENTS.insert(sk as u64, holder, 0);
+    }
+}
+
+/// The process and its socket of TCP or MPTCP, or null.
 #[inline(always)]
 unsafe fn tcp_socket(ctx: *const Context) -> (*const u8, *const u8) {
     const NONE: (*const u8, *const u8) = (null(), null());
@@ -90,7 +114,8 @@ unsafe fn tcp_socket(ctx: *const Context) -> (*const u8, *const u8) {
             return NONE;
         }
         let family: u16 = load(sk, Field::SK_FAMILY);
-        if (family != AF_INET && family != AF_INET6) || load::<u16>(sk, Field::SK_PROTOCOL) != IPPROTO_TCP {
+        let protocol: u16 = load(sk, Field::SK_PROTOCOL);
+        if (family != AF_INET && family != AF_INET6) || (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP) {
             return NONE;
         }
         (task, sk)
@@ -161,7 +186,7 @@ unsafe fn adopt_as(sk: *const u8, mut new: PerSocket) {
             if LISTENERS.get(key).is_some() || was_accepted(tcp, state) {
                 new.flags |= socket_flag::ACCEPTED;
             }
-            (new.sent_before, new.received_before) = bytes(sk, tcp);
+            (new.sent_before, new.received_before) = mptcp::bytes(sk).unwrap_or_else(|| bytes(sk, tcp));
         }
         if new.flags & socket_flag::ACCEPTED == 0 {
             set_remote(sk, new.family, &mut new.remote, &mut new.remote_port);
@@ -201,7 +226,7 @@ pub struct TcpContext {
 }
 
 /// Connections without a descriptor, of the namespace from which this is read: those that wait to be accepted belong to
-/// whoever listens. Needs iter/tcp (5.9).
+/// whoever listens, those of MPTCP to whoever holds their parent. Needs iter/tcp (5.9).
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/tcp")]
 pub unsafe extern "C" fn inventory_waiting(ctx: *const TcpContext) -> i32 {
@@ -220,11 +245,19 @@ pub unsafe extern "C" fn inventory_waiting(ctx: *const TcpContext) -> i32 {
             port: load(sk, Field::SK_PORT),
             padding: 0,
         };
-        if let Some(listener) = LISTENERS.get(key) {
-            let mut new = PerSocket::new();
+        let mut new = PerSocket::new();
+        if let Some(holder) = mptcp::holder(sk) {
+            new.owner = holder;
+            new.word = word::SETTLED;
+            if i32::from(load::<u8>(sk, Field::SK_STATE)) == LISTEN {
+                let _ = LISTENERS.insert(key, new.owner, 0);
+            }
+        } else if let Some(listener) = LISTENERS.get(key) {
             new.owner = *listener;
-            adopt_as(sk, new);
+        } else {
+            return 0;
         }
+        adopt_as(sk, new);
     }
     0
 }

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Reading kernel structures: typed loads through pointers the verifier knows, at offsets from frozen read-only data.
+use crate::mptcp;
 use aya_ebpf::helpers::generated as h;
-use core::{
-    ffi::c_void,
-    ptr::{addr_of, addr_of_mut},
-};
+use core::ptr::{addr_of, addr_of_mut};
 use tarsier_common::{FIELDS_LEN, Field, Owner, owner_flag};
 
 const PF_KTHREAD: u32 = 0x20_0000;
@@ -126,30 +124,14 @@ pub fn in_root_cgroup(id: u64) -> bool {
 #[unsafe(no_mangle)]
 static KERNEL_SOCKET_BIT: u32 = 0;
 
+/// An offset that the kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
-
-/// Offset of `tcp_sock.is_mptcp`, `ABSENT` where the kernel has none.
-#[unsafe(no_mangle)]
-static IS_MPTCP: u32 = ABSENT;
 
 /// Sockets of the kernel's own clients and servers (NFS, iSCSI) are nobody's. Those that carry MPTCP for a user are his.
 #[inline(always)]
 pub unsafe fn is_kernels(sk: *const u8) -> bool {
     unsafe {
         let bit = addr_of!(KERNEL_SOCKET_BIT).read_volatile();
-        sk.add((bit / 8) as usize).read_volatile() & (1 << (bit % 8)) != 0 && !is_mptcp(sk)
-    }
-}
-
-/// Whether a connection of MPTCP goes over it. Its user sends and receives on another socket.
-#[inline(always)]
-pub unsafe fn is_mptcp(sk: *const u8) -> bool {
-    unsafe {
-        let field = addr_of!(IS_MPTCP).read_volatile();
-        if field == ABSENT {
-            return false;
-        }
-        let tcp = h::bpf_skc_to_tcp_sock(sk as *mut c_void) as *const u8;
-        !tcp.is_null() && tcp.add(field as usize).read_volatile() & 1 != 0
+        sk.add((bit / 8) as usize).read_volatile() & (1 << (bit % 8)) != 0 && !mptcp::is_subflow(sk)
     }
 }

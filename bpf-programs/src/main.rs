@@ -11,6 +11,7 @@ mod connect;
 mod inventory;
 mod kernel;
 mod maps;
+mod mptcp;
 mod news;
 mod process;
 mod socket;

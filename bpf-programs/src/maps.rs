@@ -102,3 +102,7 @@ pub static EPOCH: Array<u32, 1> = Array::new();
 /// What an inventory has found to listen, and whose it is.
 #[btf_map]
 pub static LISTENERS: HashMap<ListenerKey, Owner, 16384, NO_PREALLOC> = HashMap::new();
+
+/// Sockets of MPTCP that an inventory has found, by their addresses, and whose they are.
+#[btf_map]
+pub static PARENTS: HashMap<u64, Owner, 16384, NO_PREALLOC> = HashMap::new();

@@ -3,6 +3,7 @@
 use crate::{
     kernel::{is_own, load},
     maps::{PerSocket, SOCKETS, address, word},
+    mptcp,
     news::{count, header, send},
     spill::{spill_socket, spill_sum},
 };
@@ -139,7 +140,7 @@ pub unsafe fn set_totals(sk: *const u8, socket: *const PerSocket, record: &mut S
         if tcp.is_null() {
             return;
         }
-        let (sent, received) = bytes(sk, tcp);
+        let (sent, received) = mptcp::bytes(sk).unwrap_or_else(|| bytes(sk, tcp));
         record.sent_bytes = sent.saturating_sub((*socket).sent_before);
         record.received_bytes = received.saturating_sub((*socket).received_before);
         record.retransmits = load(tcp, Field::TCP_RETRANSMITS);

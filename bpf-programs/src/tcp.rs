@@ -58,6 +58,11 @@ pub fn tcp_destroy(ctx: BtfTracePointContext) -> i32 {
 unsafe fn begin(sk: *const u8) {
     unsafe {
         if is_kernels(sk) {
+            // Its attempt has left a mark.
+            let socket = storage(sk, 0);
+            if !socket.is_null() {
+                (*socket).stage = stage::ENDED;
+            }
             return;
         }
         let socket = storage(sk, CREATE);

@@ -96,7 +96,7 @@ fn kernel_tls_counts_what_tcp_carries_and_kernel_sockets_do_not_count() {
     let path = kernels.folder().join("script");
     fs::write(&path, script()).expect("the folder is ours");
     for package in KERNELS {
-        let kernel = kernels.run(&["fetch", package]);
+        let kernel = kernels.run(&["fetch", "amd64", package]);
         let modules = modules.run(&[&["fetch", package], &MODULES[..]].concat());
         let mut files: Vec<_> = modules
             .lines()
@@ -104,7 +104,7 @@ fn kernel_tls_counts_what_tcp_carries_and_kernel_sockets_do_not_count() {
             .collect();
         files.push(format!("{}:/tarsier", binary().display()));
         files.push(format!("{}:/calls", env!("CARGO_BIN_EXE_calls")));
-        let mut words = vec!["run", &kernel, path.to_str().expect("a path is text")];
+        let mut words = vec!["run", "amd64", &kernel, path.to_str().expect("a path is text")];
         words.extend(files.iter().map(String::as_str));
         check(&kernel, &kernels.run(&words));
     }

@@ -15,6 +15,8 @@ pub(super) struct Connection {
     pub bucket: Bucket,
     /// It is not counted: nobody has used it yet, so it may turn out to be another container's.
     waiting: bool,
+    /// It began before the agent: not to be counted.
+    old: bool,
     sent_bytes: u64,
     received_bytes: u64,
     retransmits: u32,
@@ -29,6 +31,7 @@ impl Connection {
             socket: event.socket,
             bucket,
             waiting: true,
+            old: event.old,
             sent_bytes: 0,
             received_bytes: 0,
             retransmits: 0,
@@ -49,6 +52,11 @@ impl Connection {
             retransmits: event.retransmits,
             ..Self::new(event, bucket)
         }
+    }
+
+    /// It will be counted, and is not yet.
+    pub(super) fn awaits_its_count(&self) -> bool {
+        self.waiting && !self.old
     }
 
     /// Totals are absolute: what is new is added. `last`: it is known by now whose it is, or never will be.
@@ -78,6 +86,8 @@ pub struct Stats {
     pub failures: u64,
     pub failures_by_errno: BTreeMap<i32, u64>,
     pub active: i64,
+    /// Of those, how many are still to be counted as connects or accepts.
+    pub waiting: i64,
     pub connect_ns: u64,
     pub sent_bytes: u64,
     pub received_bytes: u64,
@@ -94,6 +104,14 @@ impl Stats {
         if !event.old {
             self.connects += 1;
             self.connect_ns += event.connect_ns.unwrap_or(0);
+        }
+    }
+
+    /// One more is open, or (by -1) one fewer.
+    pub(super) fn open(&mut self, awaits_its_count: bool, by: i64) {
+        self.active += by;
+        if awaits_its_count {
+            self.waiting += by;
         }
     }
 
@@ -126,6 +144,7 @@ impl Stats {
             *self.failures_by_errno.entry(errno).or_default() += n;
         }
         self.active += other.active;
+        self.waiting += other.waiting;
         self.connect_ns += other.connect_ns;
         self.sent_bytes += other.sent_bytes;
         self.received_bytes += other.received_bytes;

@@ -143,7 +143,8 @@ impl Listen {
             address,
             sockets: 0,
             open: stats.active > 0,
-            accepted: stats.connects,
+            // What nobody has used yet may still turn out to be another container's.
+            accepted: stats.connects + u64::try_from(stats.waiting).unwrap_or(0),
             active: stats.active.max(0),
             sent_bytes: stats.sent_bytes,
             received_bytes: stats.received_bytes,

@@ -6,7 +6,7 @@
 //! | told by | socket not known yet | known |
 //! | --- | --- | --- |
 //! | seen for the first time | counts it and all its bytes | (never) |
-//! | seen, accepted and not used yet | active, nothing is counted | nothing, until it is used: then all of it |
+//! | seen, accepted and not used yet | active; an accept until it is another container's | nothing, until it is used: then all of it |
 //! | seen, older than the agent | active, all bytes since the inventory | adds the increase |
 //! | seen, shown before | adopted: active; a predecessor has counted what it did so far | adds the increase |
 //! | closed, never shown | counts it and all its bytes | (never) |
@@ -146,7 +146,10 @@ impl ContainerState {
     fn seen(&mut self, event: &SocketEvent) {
         self.health.observe(event.role, event.rtt_us);
         if let Some(connection) = self.connections.get_mut(&event.socket) {
-            connection.advance(self.traffic.at(connection.bucket), event, false);
+            let stats = self.traffic.at(connection.bucket);
+            stats.open(connection.awaits_its_count(), -1);
+            connection.advance(stats, event, false);
+            stats.open(connection.awaits_its_count(), 1);
             return;
         }
         let bucket = self.traffic.bucket(event);
@@ -162,8 +165,8 @@ impl ContainerState {
     fn closed(&mut self, event: &SocketEvent) {
         if let Some(mut connection) = self.connections.remove(&event.socket) {
             let stats = self.traffic.at(connection.bucket);
+            stats.open(connection.awaits_its_count(), -1);
             connection.advance(stats, event, true);
-            stats.active -= 1;
             stats.ended(event.reason);
             return self.health.ended(event.role, event.reason);
         }
@@ -185,15 +188,16 @@ impl ContainerState {
     }
 
     fn track(&mut self, connection: Connection) {
-        let bucket = connection.bucket;
+        let (bucket, awaits) = (connection.bucket, connection.awaits_its_count());
         if self.connections.insert(connection.socket, connection).is_ok() {
-            self.traffic.at(bucket).active += 1;
+            self.traffic.at(bucket).open(awaits, 1);
         }
     }
 
     fn released(&mut self, socket: SocketId) {
         if let Some(connection) = self.connections.remove(&socket) {
-            self.traffic.at(connection.bucket).active -= 1;
+            let awaits = connection.awaits_its_count();
+            self.traffic.at(connection.bucket).open(awaits, -1);
         }
         self.listens.released(socket);
     }
@@ -204,7 +208,8 @@ impl ContainerState {
         self.connections.retain(|_, connection| {
             let alive = connection.last_ns >= before_ns;
             if !alive {
-                traffic.at(connection.bucket).active -= 1;
+                let awaits = connection.awaits_its_count();
+                traffic.at(connection.bucket).open(awaits, -1);
             }
             alive
         });
@@ -228,10 +233,10 @@ impl ContainerState {
         for (socket, mut connection) in other.connections.drain() {
             // What did not fit as a destination of its own went to the others, with what was active of it.
             connection.bucket = self.traffic.after_absorbing(connection.bucket);
-            let bucket = connection.bucket;
+            let (bucket, awaits) = (connection.bucket, connection.awaits_its_count());
             let known = self.connections.contains_key(&socket);
             if known || self.connections.insert(socket, connection).is_err() {
-                self.traffic.at(bucket).active -= 1;
+                self.traffic.at(bucket).open(awaits, -1);
             }
         }
     }

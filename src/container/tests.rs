@@ -359,7 +359,7 @@ fn an_accepted_connection_counts_when_it_is_used_or_ends() {
     let seen = |sent| Seen(bytes(accepted(1), sent, 5));
     let seen_used = |sent| Seen(used(bytes(accepted(1), sent, 5)));
     let closed = || Closed(bytes(accepted(1), 30, 5));
-    assert_eq!(served(&after([seen(0)])), (0, 1, 0, 0));
+    assert_eq!(served(&after([seen(0)])), (1, 1, 0, 0));
     assert_eq!(served(&after([seen(0), seen_used(10)])), (1, 1, 10, 5));
     assert_eq!(served(&after([seen_used(10), seen_used(20), closed()])), (1, 0, 30, 5));
     assert_eq!(served(&after([seen(0), closed()])), (1, 0, 30, 5));

@@ -148,6 +148,8 @@ impl TracerActor {
         }
         let collects = kernel.collects();
         drop(kernel);
+        // Before anybody is told that it collects: what happens from then on is not to be taken for older.
+        self.take_inventory(self.ctx.now());
         self.say_what_changed();
         if !before && collects {
             slog::info!(self.ctx.log, "programs attached");

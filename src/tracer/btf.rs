@@ -38,7 +38,8 @@ impl Btf {
             source,
         })?;
         Self::parse(data, |name| {
-            tarsier_common::FIELDS.iter().any(|(structure, _)| *structure == name) || name.starts_with("btf_trace_")
+            let mut fields = tarsier_common::FIELDS.iter().chain(&tarsier_common::MPTCP_FIELDS);
+            fields.any(|(structure, _)| *structure == name) || name.starts_with("btf_trace_")
         })
     }
 

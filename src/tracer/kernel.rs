@@ -27,7 +27,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
 };
-use tarsier_common::{FIELDS, FIELDS_LEN, ListenerKey, Owner, Row, map, program};
+use tarsier_common::{FIELDS, FIELDS_LEN, ListenerKey, MPTCP_FIELDS, Owner, Row, map, program};
 
 /// What the loader needs to know of the node.
 #[derive(Clone, Debug)]
@@ -56,6 +56,7 @@ struct Loaded {
     iterators: Vec<(&'static str, KernelIterator)>,
     news: RingBuf<MapData>,
     listeners: HashMap<MapData, ListenerKey, Owner>,
+    parents: HashMap<MapData, u64, Owner>,
     spills: Spills,
     counters: Arc<Counters>,
 }
@@ -272,6 +273,10 @@ impl Kernel {
             // Gone already is as good.
             drop(loaded.listeners.remove(&key));
         }
+        let keys: Vec<u64> = loaded.parents.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            drop(loaded.parents.remove(&key));
+        }
         for program in [program::INVENTORY_LISTENERS, program::INVENTORY_CONNECTIONS] {
             let Some(iterator) = loaded.iterator(program) else {
                 return Ok(false);
@@ -388,8 +393,8 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
     }
     let group_dead = u32::from(kernel.tracepoint_args("sched_process_exit") == Some(2));
     let kernel_socket = kernel.bit("sock", "sk_kern_sock")?;
-    // Not on kernels that are built without it.
-    let mptcp = kernel.offset("tcp_sock", "is_mptcp").unwrap_or(u32::MAX);
+    // Older kernels, and those that are built without it, lack some or all.
+    let mptcp = MPTCP_FIELDS.map(|(structure, field)| kernel.offset(structure, field).unwrap_or(u32::MAX));
     drop(kernel);
     let mut ebpf = EbpfLoader::new()
         .override_global("OFFSETS", &offsets[..], true)
@@ -397,7 +402,7 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
         .override_global("ROOT_CGROUP", &setup.root_cgroup, true)
         .override_global("OWN_TGID", &setup.own_tgid, true)
         .override_global("KERNEL_SOCKET_BIT", &kernel_socket, true)
-        .override_global("IS_MPTCP", &mptcp, true)
+        .override_global("MPTCP", &mptcp[..], true)
         .map_max_entries(map::NEWS, setup.ring_bytes)
         .load(object)?;
     let mut take = |name| ebpf.take_map(name).ok_or(KernelError::NoMap { name });
@@ -405,6 +410,7 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
     Ok(Loaded {
         news: RingBuf::try_from(take(map::NEWS)?).map_err(typed(map::NEWS))?,
         listeners: HashMap::try_from(take(map::LISTENERS)?).map_err(typed(map::LISTENERS))?,
+        parents: HashMap::try_from(take(map::PARENTS)?).map_err(typed(map::PARENTS))?,
         spills: Spills::new(&mut take)?,
         counters: Arc::new(Counters(
             PerCpuArray::try_from(take(map::COUNTERS)?).map_err(typed(map::COUNTERS))?,

@@ -57,3 +57,24 @@ fields! {
 }
 
 pub const FIELDS_LEN: usize = FIELDS.len();
+
+/// Fields that a kernel may lack, indexed by `mptcp_field`.
+pub const MPTCP_FIELDS: [(&str, &str); mptcp_field::COUNT] = [
+    ("tcp_sock", "is_mptcp"),
+    ("inet_connection_sock", "icsk_ulp_data"),
+    ("mptcp_subflow_context", "conn"),
+    ("mptcp_sock", "first"),
+    ("mptcp_sock", "bytes_sent"),
+    ("mptcp_sock", "bytes_received"),
+];
+
+pub mod mptcp_field {
+    pub const IS_MPTCP: usize = 0;
+    pub const ULP_DATA: usize = 1;
+    pub const CONN: usize = 2;
+    pub const FIRST: usize = 3;
+    /// These two since 6.5.
+    pub const SENT: usize = 4;
+    pub const RECEIVED: usize = 5;
+    pub const COUNT: usize = 6;
+}

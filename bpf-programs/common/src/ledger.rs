@@ -64,6 +64,7 @@ pub mod map {
     pub const SPILLED_SUMS: &str = "SPILLED_SUMS";
     pub const EPOCH: &str = "EPOCH";
     pub const LISTENERS: &str = "LISTENERS";
+    pub const PARENTS: &str = "PARENTS";
 }
 
 /// Names of programs, as the object and the loader spell them.

@@ -280,7 +280,7 @@ fn a_connection_goes_to_who_uses_it() {
         rows.sort();
         rows
     };
-    assert_eq!(active(&mut registry), [("/standalone/listens".into(), 0, 1, 0)]);
+    assert_eq!(active(&mut registry), [("/standalone/listens".into(), 1, 1, 0)]);
     registry.apply([Event::SocketSeen(accepted(4, "answers", true, false))], now(1));
     assert_eq!(
         active(&mut registry),
