@@ -186,7 +186,7 @@ unsafe fn adopt_as(sk: *const u8, mut new: PerSocket) {
             if LISTENERS.get(key).is_some() || was_accepted(tcp, state) {
                 new.flags |= socket_flag::ACCEPTED;
             }
-            (new.sent_before, new.received_before) = mptcp::bytes(sk).unwrap_or_else(|| bytes(sk, tcp));
+            (new.sent_before, new.received_before) = mptcp::bytes(tcp).unwrap_or_else(|| bytes(sk, tcp));
         }
         if new.flags & socket_flag::ACCEPTED == 0 {
             set_remote(sk, new.family, &mut new.remote, &mut new.remote_port);

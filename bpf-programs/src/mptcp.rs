@@ -36,13 +36,10 @@ pub unsafe fn is_subflow(sk: *const u8) -> bool {
 
 /// What the user of a subflow has in his hands: its address, for no helper gives a pointer that storage takes. 0: none.
 #[inline(always)]
-unsafe fn parent(sk: *const u8) -> u64 {
+unsafe fn parent(tcp: *const u8) -> u64 {
     unsafe {
-        if !is_subflow(sk) || offset(mptcp_field::CONN) == ABSENT {
-            return 0;
-        }
-        let tcp = h::bpf_skc_to_tcp_sock(sk as *mut c_void) as *const u8;
-        if tcp.is_null() {
+        let (is_mptcp, conn) = (offset(mptcp_field::IS_MPTCP), offset(mptcp_field::CONN));
+        if is_mptcp == ABSENT || conn == ABSENT || tcp.add(is_mptcp as usize).read_volatile() & 1 == 0 {
             return 0;
         }
         let context = tcp
@@ -66,19 +63,19 @@ unsafe fn read(base: u64, field: usize) -> u64 {
 
 /// Who holds the parent, if an inventory has found it.
 #[inline(always)]
-pub unsafe fn holder(sk: *const u8) -> Option<Owner> {
-    unsafe { PARENTS.get(parent(sk)).copied() }
+pub unsafe fn holder(tcp: *const u8) -> Option<Owner> {
+    unsafe { PARENTS.get(parent(tcp)).copied() }
 }
 
 /// Payload of the whole connection, told of its first subflow alone. `None`: as for any other socket.
 #[inline(always)]
-pub unsafe fn bytes(sk: *const u8) -> Option<(u64, u64)> {
+pub unsafe fn bytes(tcp: *const u8) -> Option<(u64, u64)> {
     unsafe {
-        let parent = parent(sk);
+        let parent = parent(tcp);
         if parent == 0 || offset(mptcp_field::SENT) == ABSENT {
             return None;
         }
-        if read(parent, mptcp_field::FIRST) != sk as u64 {
+        if read(parent, mptcp_field::FIRST) != tcp as u64 {
             return Some((0, 0));
         }
         Some((read(parent, mptcp_field::SENT), read(parent, mptcp_field::RECEIVED)))

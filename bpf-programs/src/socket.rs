@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! A socket's storage, its totals, and how news of it travels.
 use crate::{
-    kernel::{is_own, load},
+    kernel::load,
     maps::{PerSocket, SOCKETS, address, word},
     mptcp,
     news::{count, header, send},
@@ -70,11 +70,7 @@ pub unsafe fn describe(socket: *const PerSocket, header: Header) -> SocketRecord
 #[inline(always)]
 pub unsafe fn set_addresses(sk: *const u8, record: &mut SocketRecord) {
     unsafe {
-        if record.family == AF_INET {
-            record.local[..4].copy_from_slice(&load::<[u8; 4]>(sk, Field::SK_LOCAL4));
-        } else {
-            record.local = address6(sk, Field::SK_LOCAL6);
-        }
+        record.local = local_address(sk, record.family);
         record.local_port = load(sk, Field::SK_PORT);
         if record.local_port == 0 {
             // An accepted socket has given its port back by the time it is closed; what its segments carry stays.
@@ -86,6 +82,18 @@ pub unsafe fn set_addresses(sk: *const u8, record: &mut SocketRecord) {
         if record.flags & socket_flag::ACCEPTED != 0 {
             set_remote(sk, record.family, &mut record.remote, &mut record.remote_port);
         }
+    }
+}
+
+#[inline(always)]
+pub unsafe fn local_address(sk: *const u8, family: u16) -> [u8; 16] {
+    unsafe {
+        if family != AF_INET {
+            return address6(sk, Field::SK_LOCAL6);
+        }
+        let mut local = [0; 16];
+        local[..4].copy_from_slice(&load::<[u8; 4]>(sk, Field::SK_LOCAL4));
+        local
     }
 }
 
@@ -132,6 +140,18 @@ pub unsafe fn bytes(sk: *const u8, tcp: *const u8) -> (u64, u64) {
     }
 }
 
+/// Those since the inventory, of a connection that is older than the programs.
+#[inline(always)]
+pub unsafe fn bytes_since(sk: *const u8, tcp: *const u8, socket: *const PerSocket) -> (u64, u64) {
+    unsafe {
+        let (sent, received) = mptcp::bytes(tcp).unwrap_or_else(|| bytes(sk, tcp));
+        (
+            sent.saturating_sub((*socket).sent_before),
+            received.saturating_sub((*socket).received_before),
+        )
+    }
+}
+
 /// What the connection has done so far.
 #[inline(always)]
 pub unsafe fn set_totals(sk: *const u8, socket: *const PerSocket, record: &mut SocketRecord) {
@@ -140,9 +160,7 @@ pub unsafe fn set_totals(sk: *const u8, socket: *const PerSocket, record: &mut S
         if tcp.is_null() {
             return;
         }
-        let (sent, received) = mptcp::bytes(sk).unwrap_or_else(|| bytes(sk, tcp));
-        record.sent_bytes = sent.saturating_sub((*socket).sent_before);
-        record.received_bytes = received.saturating_sub((*socket).received_before);
+        (record.sent_bytes, record.received_bytes) = bytes_since(sk, tcp, socket);
         record.retransmits = load(tcp, Field::TCP_RETRANSMITS);
         // The kernel keeps eight times the value.
         record.rtt_us = load::<u32>(tcp, Field::TCP_RTT) >> 3;
@@ -199,48 +217,48 @@ pub unsafe fn announce(socket: *mut PerSocket, record: &SocketRecord) {
     }
 }
 
-/// The last news of a socket, once. A connection that no pass has shown is added up with its like, for nobody waits for its
-/// end; where the ring is full, the others go to a map of their own.
+/// The last news of a socket, once.
 #[inline(always)]
 pub unsafe fn end(socket: *mut PerSocket, record: &mut SocketRecord) {
-    let kind = record.header.kind;
     unsafe {
-        let before = close(socket);
-        (*socket).stage = stage::ENDED;
-        // A pass may have changed the stage while another CPU ended the socket.
-        if before & word::CLOSED != 0 {
+        let Some(before) = close(socket, record.header.kind) else {
             return;
-        }
-        count(kind, column::OBSERVED);
-        let known = before & word::KNOWN != 0;
-        if before & word::COUNTED != 0 {
-            record.flags |= socket_flag::SHOWN;
-        }
-        let told = known || (kind != kind::CLOSE && kind != kind::ACCEPTED_CLOSE);
-        if told && send(kind, record) {
-            return;
-        }
-        if is_own(record.owner.tgid) && !known {
-            // In a sum nobody could tell it apart.
-            return count(kind, column::IGNORED);
-        }
-        let spilled = if known { spill_socket(record) } else { spill_sum(record) };
-        let outcome = match spilled {
-            true if told => column::DEFERRED,
-            true => column::SUMMED,
-            false => column::LOST,
         };
-        count(kind, outcome);
+        tell_end(before, record);
     }
 }
 
-/// Marks the socket closed and says what stood there before.
+/// Marks the socket closed and says what stood there before. `None`: somebody else was faster, perhaps on another CPU.
 #[inline(always)]
-unsafe fn close(socket: *mut PerSocket) -> u64 {
+pub unsafe fn close(socket: *mut PerSocket, kind: u16) -> Option<u64> {
     unsafe {
         let at = addr_of_mut!((*socket).word);
-        core::intrinsics::atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(at, word::CLOSED)
+        let before = core::intrinsics::atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(at, word::CLOSED);
+        (*socket).stage = stage::ENDED;
+        if before & word::CLOSED != 0 {
+            return None;
+        }
+        count(kind, column::OBSERVED);
+        Some(before)
     }
+}
+
+/// Where the ring is full, what user space may know goes to a map of its own, and the rest is added up.
+#[inline(always)]
+pub unsafe fn tell_end(before: u64, record: &mut SocketRecord) {
+    let kind = record.header.kind;
+    if before & word::COUNTED != 0 {
+        record.flags |= socket_flag::SHOWN;
+    }
+    if send(kind, record) {
+        return;
+    }
+    let spilled = if before & word::KNOWN != 0 {
+        spill_socket(record)
+    } else {
+        unsafe { spill_sum(record) }
+    };
+    count(kind, if spilled { column::DEFERRED } else { column::LOST });
 }
 
 /// A connect that never sent a SYN: the routing table, a filter or a policy refused it.

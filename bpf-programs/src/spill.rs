@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Ends of sockets that do not go through the ring: because it is full, or because nobody waits for them.
 use crate::{
-    kernel::in_root_cgroup,
-    maps::{EPOCH, SPILLED_SOCKETS, SPILLED_SUMS},
+    kernel::{in_root_cgroup, is_own, load},
+    maps::{EPOCH, PerSocket, SPILLED_SOCKETS, SPILLED_SUMS},
+    news::count,
+    socket::{bytes_since, local_address},
 };
+use aya_ebpf::helpers::generated as h;
 use core::{
+    ffi::c_void,
     intrinsics::{AtomicOrdering, atomic_xadd},
-    ptr::addr_of_mut,
+    ptr::{addr_of, addr_of_mut, null_mut},
 };
-use tarsier_common::{SocketRecord, SpillKey, Sum, SumKey, close_reason, kind};
+use tarsier_common::{Field, Owner, SocketRecord, SpillKey, Sum, SumKey, close_reason, column, kind, socket_flag};
 
 const NOEXIST: u64 = 1;
 
@@ -22,66 +26,110 @@ pub fn spill_socket(record: &SocketRecord) -> bool {
     SPILLED_SOCKETS.insert(key, record, 0).is_ok()
 }
 
+/// What finds the ring full, and is known to nobody.
 #[inline(always)]
 pub unsafe fn spill_sum(record: &SocketRecord) -> bool {
     if record.header.kind == kind::LISTEN_CLOSE {
         // Nobody has heard of this listen, so nobody needs to hear of its end.
         return true;
     }
-    let accepted = record.header.kind == kind::ACCEPTED_CLOSE;
-    let key = SumKey {
-        cgroup_id: record.owner.cgroup_id,
-        start_ns: record.owner.start_ns,
-        tgid: record.owner.tgid,
-        netns: record.netns,
-        address: if accepted { record.local } else { record.remote },
-        port: if accepted {
-            record.local_port
-        } else {
-            record.remote_port
-        },
-        family: record.family as u8,
-        accepted: accepted as u8,
-        epoch: EPOCH.get(0).copied().unwrap_or(0),
-    };
-    let key = if in_root_cgroup(record.owner.cgroup_id) {
-        key
-    } else {
-        SumKey {
-            start_ns: 0,
-            tgid: 0,
-            ..key
-        }
-    };
-    let sum = match SPILLED_SUMS.get_ptr_mut(key) {
-        Some(sum) => sum,
-        None => {
-            let sum = Sum {
-                comm: record.owner.comm,
-                ..Sum::default()
-            };
-            // Somebody else may have put it there meanwhile: the look-up tells.
-            let _ = SPILLED_SUMS.insert(key, sum, NOEXIST);
-            let Some(sum) = SPILLED_SUMS.get_ptr_mut(key) else {
-                return false;
-            };
-            sum
-        }
-    };
     unsafe {
+        let key = key(
+            &record.owner,
+            record.netns,
+            (record.remote, record.remote_port, record.family),
+            false,
+        );
+        let sum = sum(key, &record.owner);
+        if sum.is_null() {
+            return false;
+        }
         add(addr_of_mut!((*sum).retransmits), u64::from(record.retransmits));
         if record.header.kind == kind::CONNECT_FAILED {
             add(addr_of_mut!((*sum).failures), 1);
             return true;
         }
-        let reason = usize::from(record.reason) % close_reason::COUNT;
-        add(addr_of_mut!((*sum).closes).cast::<u64>().add(reason), 1);
+        // A life of a socket of which the kernel skipped the end.
+        add(addr_of_mut!((*sum).closes).cast::<u64>(), 1);
         add(addr_of_mut!((*sum).connects), 1);
         add(addr_of_mut!((*sum).connect_ns), record.connect_ns);
-        add(addr_of_mut!((*sum).sent_bytes), record.sent_bytes);
-        add(addr_of_mut!((*sum).received_bytes), record.received_bytes);
     }
     true
+}
+
+/// A connection that has ended before any pass has shown it.
+#[inline(always)]
+pub unsafe fn add_up(sk: *const u8, socket: *const PerSocket, kind: u16, reason: u8) {
+    unsafe {
+        if is_own((*socket).owner.tgid) {
+            // In a sum nobody could tell it apart.
+            return count(kind, column::IGNORED);
+        }
+        let tcp = h::bpf_skc_to_tcp_sock(sk as *mut c_void) as *const u8;
+        if tcp.is_null() {
+            return count(kind, column::LOST);
+        }
+        let accepted = kind == kind::ACCEPTED_CLOSE;
+        let family = (*socket).family;
+        let at = if accepted {
+            // The socket has given its port back by now; what its segments carry stays.
+            let port = u16::from_be(load(tcp, Field::SK_LOCAL_PORT));
+            (local_address(sk, family), port, family)
+        } else {
+            ((*socket).remote, (*socket).remote_port, family)
+        };
+        let owner = addr_of!((*socket).owner);
+        let sum = sum(key(&*owner, (*socket).netns, at, accepted), &*owner);
+        if sum.is_null() {
+            return count(kind, column::LOST);
+        }
+        let (sent, received) = bytes_since(sk, tcp, socket);
+        add(addr_of_mut!((*sum).sent_bytes), sent);
+        add(addr_of_mut!((*sum).received_bytes), received);
+        add(
+            addr_of_mut!((*sum).retransmits),
+            u64::from(load::<u32>(tcp, Field::TCP_RETRANSMITS)),
+        );
+        let reason = usize::from(reason) % close_reason::COUNT;
+        add(addr_of_mut!((*sum).closes).cast::<u64>().add(reason), 1);
+        if (*socket).flags & socket_flag::OLD == 0 {
+            add(addr_of_mut!((*sum).connects), 1);
+            add(addr_of_mut!((*sum).connect_ns), (*socket).connect_ns);
+        }
+        count(kind, column::SUMMED);
+    }
+}
+
+/// By whose and to where: the process stands for itself only where its cgroup does not tell the owner.
+#[inline(always)]
+fn key(owner: &Owner, netns: u32, (address, port, family): ([u8; 16], u16, u16), accepted: bool) -> SumKey {
+    let alone = in_root_cgroup(owner.cgroup_id);
+    SumKey {
+        cgroup_id: owner.cgroup_id,
+        start_ns: if alone { owner.start_ns } else { 0 },
+        tgid: if alone { owner.tgid } else { 0 },
+        netns,
+        address,
+        port,
+        family: family as u8,
+        accepted: accepted as u8,
+        epoch: EPOCH.get(0).copied().unwrap_or(0),
+    }
+}
+
+/// The sum of that key, made if there is none. Null: there is no room.
+#[inline(always)]
+unsafe fn sum(key: SumKey, owner: &Owner) -> *mut Sum {
+    if let Some(sum) = SPILLED_SUMS.get_ptr_mut(key) {
+        return sum;
+    }
+    let new = Sum {
+        comm: owner.comm,
+        ..Sum::default()
+    };
+    // Somebody else may have put it there meanwhile: the look-up tells.
+    let _ = SPILLED_SUMS.insert(key, new, NOEXIST);
+    SPILLED_SUMS.get_ptr_mut(key).unwrap_or(null_mut())
 }
 
 #[inline(always)]

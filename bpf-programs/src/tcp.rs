@@ -9,8 +9,10 @@ use crate::{
     maps::{PerSocket, word},
     news::{count, header},
     socket::{
-        self, CREATE, announce, describe, end, never_sent, reason, set_addresses, set_remote, set_totals, storage,
+        CREATE, announce, close, describe, end, never_sent, reason, set_addresses, set_remote, set_totals, storage,
+        tell_end,
     },
+    spill::add_up,
 };
 use aya_ebpf::{helpers::generated as h, macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
@@ -200,22 +202,26 @@ unsafe fn unlisten(sk: *const u8, socket: *mut PerSocket) {
     }
 }
 
-/// The last totals of a connection, whoever began it.
+/// The last totals of a connection, whoever began it. One that no pass has shown is added up with its like: nobody waits for
+/// its end.
 #[inline(always)]
 pub unsafe fn ended(sk: *const u8, socket: *mut PerSocket, old: i32) {
     unsafe {
         let kind = if (*socket).flags & socket_flag::ACCEPTED != 0 {
-            if (*socket).cookie == 0 {
-                (*socket).cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
-            }
             kind::ACCEPTED_CLOSE
         } else {
             kind::CLOSE
         };
+        let Some(before) = close(socket, kind) else {
+            return;
+        };
+        if before & word::KNOWN == 0 {
+            return add_up(sk, socket, kind, reason(sk, old));
+        }
         let mut record = describe(socket, header::<SocketRecord>(kind, 0));
         set_addresses(sk, &mut record);
         set_totals(sk, socket, &mut record);
         record.reason = reason(sk, old);
-        socket::end(socket, &mut record);
+        tell_end(before, &mut record);
     }
 }
