@@ -3,7 +3,7 @@ use crate::{
     interrupt,
     loads::{Kind, Load},
     options::Options,
-    programs::{Held, Runs, Statistics},
+    programs::{Held, Runs},
     tools::Outcome,
     watcher::{Watcher, Who},
 };
@@ -14,7 +14,7 @@ use std::{
     io::{self, Write as _},
     time::Duration,
 };
-use tarsier_integration::{Stopwatch, has_tool, pause};
+use tarsier_integration::{Statistics, Stopwatch, has_tool, pause};
 
 /// An agent drains its rings this much later, at the latest.
 const DRAIN: Duration = Duration::from_millis(200);

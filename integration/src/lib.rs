@@ -16,6 +16,7 @@ mod place;
 mod require;
 mod script;
 mod stage;
+mod statistics;
 mod wait;
 
 pub use agent::{Agent, AgentBuilder, Feature, binary};
@@ -27,6 +28,7 @@ pub use place::{Place, Running};
 pub use require::{demand, has_tool, require_root, require_tool};
 pub use script::Script;
 pub use stage::{Stage, Traffic};
+pub use statistics::Statistics;
 pub use wait::{Stopwatch, eventually, eventually_some, free_port, pause};
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -40,7 +40,13 @@ const fn unit(program: &'static str, feature: &'static str, attach: Attach) -> U
 }
 
 /// In the order of attaching: what ends things before what begins them, so that nothing is seen to begin only.
-pub(super) const UNITS: [Unit; 14] = [
+pub(super) const UNITS: [Unit; 14 + cfg!(feature = "test-hooks") as usize] = [
+    #[cfg(feature = "test-hooks")]
+    unit(
+        program::EMPTY,
+        feature::SOCKET_IO,
+        Attach::Tracepoint("tcp_rcv_space_adjust"),
+    ),
     unit(program::TOTALS, feature::TOTALS, Attach::Totals),
     unit(program::INVENTORY_LISTENERS, feature::INVENTORY, Attach::Descriptors),
     unit(program::INVENTORY_CONNECTIONS, feature::INVENTORY, Attach::Descriptors),

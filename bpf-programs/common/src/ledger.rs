@@ -88,4 +88,6 @@ pub mod program {
     pub const IO_SENT_EXIT: &str = "io_sent_exit";
     pub const IO_RECEIVED_EXIT: &str = "io_received_exit";
     pub const IO_CONSUMED: &str = "io_consumed";
+    /// Does nothing: the measure of the others.
+    pub const EMPTY: &str = "empty";
 }
