@@ -68,7 +68,8 @@ unsafe fn attempt(ctx: &SockAddrContext) -> Option<*mut PerSocket> {
             stage::ATTEMPT => never_sent(socket, 0),
             // The kernel skipped the program at CLOSE; the bytes of that life are gone.
             stage::CONNECTING | stage::ESTABLISHED => {
-                let mut record = describe(socket, header::<SocketRecord>(kind::CLOSE, 0));
+                let mut record = SocketRecord::default();
+                describe(socket, header::<SocketRecord>(kind::CLOSE, 0), &mut record);
                 end(socket, &mut record);
             }
             _ => {}

@@ -95,6 +95,10 @@ pub static SPILLED_SOCKETS: HashMap<SpillKey, SocketRecord, 65536, NO_PREALLOC> 
 #[btf_map]
 pub static SPILLED_SUMS: HashMap<SumKey, Sum, 65536, NO_PREALLOC> = HashMap::new();
 
+/// What a sum begins with: it would take a fifth of a stack.
+#[btf_map]
+pub static NOTHING: Array<Sum, 1> = Array::new();
+
 /// Which entries of `SPILLED_SUMS` are added to.
 #[btf_map]
 pub static EPOCH: Array<u32, 1> = Array::new();

@@ -2,7 +2,7 @@
 //! Ends of sockets that do not go through the ring: because it is full, or because nobody waits for them.
 use crate::{
     kernel::{in_root_cgroup, is_own, load},
-    maps::{EPOCH, PerSocket, SPILLED_SOCKETS, SPILLED_SUMS},
+    maps::{EPOCH, NOTHING, PerSocket, SPILLED_SOCKETS, SPILLED_SUMS},
     news::count,
     socket::{bytes_since, local_address},
 };
@@ -16,7 +16,7 @@ use tarsier_common::{Field, Owner, SocketRecord, SpillKey, Sum, SumKey, close_re
 
 const NOEXIST: u64 = 1;
 
-#[inline(always)]
+#[inline(never)]
 pub fn spill_socket(record: &SocketRecord) -> bool {
     let key = SpillKey {
         cookie: record.cookie,
@@ -27,7 +27,7 @@ pub fn spill_socket(record: &SocketRecord) -> bool {
 }
 
 /// What finds the ring full, and is known to nobody.
-#[inline(always)]
+#[inline(never)]
 pub unsafe fn spill_sum(record: &SocketRecord) -> bool {
     if record.header.kind == kind::LISTEN_CLOSE {
         // Nobody has heard of this listen, so nobody needs to hear of its end.
@@ -58,7 +58,7 @@ pub unsafe fn spill_sum(record: &SocketRecord) -> bool {
 }
 
 /// A connection that has ended before any pass has shown it.
-#[inline(always)]
+#[inline(never)]
 pub unsafe fn add_up(sk: *const u8, socket: *const PerSocket, kind: u16, reason: u8) {
     unsafe {
         if is_own((*socket).owner.tgid) {
@@ -123,13 +123,16 @@ unsafe fn sum(key: SumKey, owner: &Owner) -> *mut Sum {
     if let Some(sum) = SPILLED_SUMS.get_ptr_mut(key) {
         return sum;
     }
-    let new = Sum {
-        comm: owner.comm,
-        ..Sum::default()
+    let Some(nothing) = NOTHING.get(0) else {
+        return null_mut();
     };
     // Somebody else may have put it there meanwhile: the look-up tells.
-    let _ = SPILLED_SUMS.insert(key, new, NOEXIST);
-    SPILLED_SUMS.get_ptr_mut(key).unwrap_or(null_mut())
+    let _ = SPILLED_SUMS.insert(key, nothing, NOEXIST);
+    let Some(sum) = SPILLED_SUMS.get_ptr_mut(key) else {
+        return null_mut();
+    };
+    unsafe { (*sum).comm = owner.comm };
+    sum
 }
 
 #[inline(always)]

@@ -3,6 +3,8 @@
 //!
 //! One hook sees it all: every state change passes `inet_sock_set_state`, and the change to CLOSE comes before the
 //! kernel forgets addresses and counters (`tcp_disconnect`, `tcp_done`), under the socket's lock.
+//!
+//! What fills a record is a function of its own: together they would not fit on the stack of 512 bytes.
 use crate::{
     accept::{self, accepted, is_copy},
     kernel::{current_owner, is_kernels, load, netns},
@@ -125,7 +127,7 @@ unsafe fn established(sk: *const u8) {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 unsafe fn listen(sk: *const u8) {
     unsafe {
         let family: u16 = load(sk, Field::SK_FAMILY);
@@ -143,7 +145,8 @@ unsafe fn listen(sk: *const u8) {
         identify(sk, socket);
         (*socket).remote_port = 0;
         (*socket).stage = stage::LISTENING;
-        let mut record = describe(socket, header::<SocketRecord>(kind::LISTEN, 0));
+        let mut record = SocketRecord::default();
+        describe(socket, header::<SocketRecord>(kind::LISTEN, 0), &mut record);
         set_addresses(sk, &mut record);
         announce(socket, &record);
     }
@@ -181,10 +184,11 @@ unsafe fn closed(sk: *const u8, old: i32) {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 unsafe fn failed(sk: *const u8, socket: *mut PerSocket) {
     unsafe {
-        let mut record = describe(socket, header::<SocketRecord>(kind::CONNECT_FAILED, 0));
+        let mut record = SocketRecord::default();
+        describe(socket, header::<SocketRecord>(kind::CONNECT_FAILED, 0), &mut record);
         // Zero where the caller gave up: it closed or reset the socket before an answer came.
         record.errno = load(sk, Field::SK_ERROR);
         set_addresses(sk, &mut record);
@@ -193,10 +197,11 @@ unsafe fn failed(sk: *const u8, socket: *mut PerSocket) {
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 unsafe fn unlisten(sk: *const u8, socket: *mut PerSocket) {
     unsafe {
-        let mut record = describe(socket, header::<SocketRecord>(kind::LISTEN_CLOSE, 0));
+        let mut record = SocketRecord::default();
+        describe(socket, header::<SocketRecord>(kind::LISTEN_CLOSE, 0), &mut record);
         set_addresses(sk, &mut record);
         end(socket, &mut record);
     }
@@ -218,7 +223,15 @@ pub unsafe fn ended(sk: *const u8, socket: *mut PerSocket, old: i32) {
         if before & word::KNOWN == 0 {
             return add_up(sk, socket, kind, reason(sk, old));
         }
-        let mut record = describe(socket, header::<SocketRecord>(kind, 0));
+        shown(sk, socket, kind, old, before);
+    }
+}
+
+#[inline(never)]
+unsafe fn shown(sk: *const u8, socket: *mut PerSocket, kind: u16, old: i32, before: u64) {
+    unsafe {
+        let mut record = SocketRecord::default();
+        describe(socket, header::<SocketRecord>(kind, 0), &mut record);
         set_addresses(sk, &mut record);
         set_totals(sk, socket, &mut record);
         record.reason = reason(sk, old);

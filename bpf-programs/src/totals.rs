@@ -80,7 +80,17 @@ pub unsafe extern "C" fn totals(ctx: *const Context) -> i32 {
         let Some(before) = show(socket).or_else(|| show(socket)) else {
             return 0;
         };
-        let mut record = describe(socket, header::<SocketRecord>(kind::COUNT, 0));
+        row(*(*ctx).meta, sk, socket, before);
+    }
+    0
+}
+
+/// Apart, for the stack's sake.
+#[inline(never)]
+unsafe fn row(seq: *mut c_void, sk: *const u8, socket: *mut PerSocket, before: u64) {
+    unsafe {
+        let mut record = SocketRecord::default();
+        describe(socket, header::<SocketRecord>(kind::COUNT, 0), &mut record);
         if before & word::SETTLED != 0 {
             record.flags |= socket_flag::SETTLED;
         }
@@ -93,12 +103,11 @@ pub unsafe extern "C" fn totals(ctx: *const Context) -> i32 {
             doubt_fin(socket, &mut record);
         }
         h::bpf_seq_write(
-            *(*ctx).meta as *mut _,
+            seq.cast(),
             addr_of_mut!(record).cast(),
             size_of::<SocketRecord>() as u32,
         );
     }
-    0
 }
 
 /// Says what stood there before.

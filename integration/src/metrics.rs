@@ -73,6 +73,15 @@ impl Metrics {
         &self.samples
     }
 
+    /// Whether a series of that name belongs to a family with a type.
+    pub fn has_type(&self, name: &str) -> bool {
+        let part_of_a_histogram = ["_bucket", "_sum", "_count"]
+            .iter()
+            .filter_map(|end| name.strip_suffix(end))
+            .any(|family| self.types.get(family).is_some_and(|kind| kind == "histogram"));
+        part_of_a_histogram || self.types.contains_key(name)
+    }
+
     /// The samples whose names begin with `prefix`, as sorted lines without the labels `without`: for comparing scrapes.
     pub fn lines(&self, prefix: &str, without: &[&str]) -> Vec<String> {
         let mut lines: Vec<_> = self

@@ -42,7 +42,7 @@ fn look(config: &Config) -> Readiness {
     let features = Arc::new(Features::default());
     let found = probe(config, &features);
     let mut kernel = Kernel::new(found.setup(config), object());
-    kernel.ensure(&features);
+    kernel.ensure(&features, &|| {});
     let Probe { node, tree, .. } = found;
     let worker = Worker::new(
         config.host.proc.clone(),

@@ -19,7 +19,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::io;
 
-pub const MAGIC: &[u8] = b"tarsier recording 1\n";
+pub const MAGIC: &[u8] = b"tarsier recording 2\n";
 /// A frame larger than this is no frame.
 const MAX_FRAME: u32 = 256 << 20;
 

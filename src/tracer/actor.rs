@@ -141,7 +141,8 @@ impl TracerActor {
             return;
         }
         let before = kernel.collects();
-        kernel.ensure(&self.ctx.features);
+        let alive = || self.ctx.pulses.beat("tracer", self.ctx.clock.monotonic_ns());
+        kernel.ensure(&self.ctx.features, &alive);
         give_back();
         if let Some(counters) = kernel.counters() {
             self.ctx.ledger.set_kernel(counters);

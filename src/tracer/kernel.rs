@@ -169,8 +169,8 @@ impl Kernel {
         Some(Arc::clone(&loaded.counters) as Arc<dyn KernelCounters>)
     }
 
-    /// Loads and attaches what is not yet.
-    pub fn ensure(&mut self, features: &Features) {
+    /// Loads and attaches what is not yet. `alive` is called between programs: the verifier may take its time.
+    pub fn ensure(&mut self, features: &Features, alive: &dyn Fn()) {
         if self.loaded.is_none() {
             match load(&self.setup, self.object) {
                 Ok(loaded) => {
@@ -201,6 +201,7 @@ impl Kernel {
             if loaded.attached[index] {
                 continue;
             }
+            alive();
             match attach(&mut loaded.ebpf, unit, &btf, &self.setup) {
                 Ok(iterator) => {
                     loaded.attached[index] = true;

@@ -1,4 +1,8 @@
 //! Where the states of containers are: held here until they have an actor, and from then on with it.
+mod sockets;
+
+use sockets::Socket;
+
 use super::{
     effects::{Effects, SlotId},
     identity,
@@ -12,7 +16,7 @@ use crate::{
         table::Table,
     },
     container::state::{ContainerEvent, ContainerState, Limits},
-    decode::{Comm, SocketEvent},
+    decode::Comm,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -56,16 +60,6 @@ pub(super) struct Pending {
     since_ns: u64,
     /// The index may have forgotten the process by then, or have another one with its pid.
     comm: Comm,
-}
-
-/// Where the news of a socket goes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Socket {
-    pub slot: SlotId,
-    /// The process that was its owner when it came here.
-    pub tgid: u32,
-    /// Of the last news of it, on the kernel's clock.
-    last_ns: u64,
 }
 
 /// A process, as far as its container is concerned.
@@ -151,10 +145,6 @@ impl Slots {
 
     pub(super) fn pending(&self) -> usize {
         self.by_process.len()
-    }
-
-    pub(super) fn sockets(&self) -> &Table<SocketId, Socket> {
-        &self.sockets
     }
 
     fn add(&mut self, id: Option<ContainerId>, pending: Option<Pending>, now: Now) -> SlotId {
@@ -449,49 +439,6 @@ impl Slots {
             self.sockets.retain(|_, socket| socket.slot != slot);
         }
         Some(entry)
-    }
-
-    pub(super) fn socket(&self, socket: SocketId) -> Option<Socket> {
-        self.sockets.get(&socket).copied()
-    }
-
-    pub(super) fn socket_opened(&mut self, event: &SocketEvent, slot: SlotId) {
-        let tgid = event.owner.process.tgid;
-        if let Some(known) = self.sockets.get_mut(&event.socket) {
-            known.last_ns = known.last_ns.max(event.time_ns);
-            known.tgid = tgid;
-            return;
-        }
-        let socket = Socket {
-            slot,
-            tgid,
-            last_ns: event.time_ns,
-        };
-        if self.sockets.insert(event.socket, socket).is_ok()
-            && let Some(entry) = self.slots.get_mut(&slot)
-        {
-            entry.sockets += 1;
-        }
-    }
-
-    pub(super) fn socket_closed(&mut self, socket: SocketId) {
-        if let Some(socket) = self.sockets.remove(&socket)
-            && let Some(entry) = self.slots.get_mut(&socket.slot)
-        {
-            entry.sockets = entry.sockets.saturating_sub(1);
-        }
-    }
-
-    /// Sockets that nobody has told of since then are gone.
-    pub(super) fn sweep(&mut self, before_ns: u64) {
-        let slots = &mut self.slots;
-        self.sockets.retain(|_, socket| {
-            let alive = socket.last_ns >= before_ns;
-            if !alive && let Some(entry) = slots.get_mut(&socket.slot) {
-                entry.sockets = entry.sockets.saturating_sub(1);
-            }
-            alive
-        });
     }
 
     /// States that are here rather than with an actor.
