@@ -118,6 +118,8 @@ impl RegistryState {
                 if let Some(known) = self.known(process) {
                     // Gone before anybody looked: it stands for itself, unless it is known where it went meanwhile.
                     let elsewhere = known.cgroup.is_some_and(|cgroup| cgroup != root && cgroup.0 != 0);
+                    // The news of its start may have come after the question, and with it its parent's place.
+                    let path = path.or_else(|| known.path.take());
                     known.path = path.or_else(|| (!elsewhere).then(|| "/".into()));
                     self.named(process.tgid, now, &mut effects);
                 }

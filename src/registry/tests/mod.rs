@@ -292,6 +292,28 @@ fn a_move_in_a_v1_hierarchy_is_looked_up() {
     assert!(rows.contains(&row("/system.slice/a.service", 1, 1, 1)), "{rows:?}");
 }
 
+/// A totals pass is read before the ring.
+#[test]
+fn a_connection_that_is_shown_before_its_process_is_where_the_parent_is() {
+    let mut registry = registry();
+    registry.inventory(&inventory([found(3, "app", "/system.slice/a.service")]), now(1));
+    let child = owner(4, ROOT, "app");
+    let effects = registry.apply(
+        [Event::SocketSeen(socket(1, child)), started(child, 3), exited(child)],
+        now(1),
+    );
+    assert_eq!(effects.asks, [Ask::Process { process: child.process }]);
+    // It had ended before anybody could look.
+    registry.answer(
+        Answer::Process {
+            process: child.process,
+            path: None,
+        },
+        now(1),
+    );
+    assert_eq!(shown(&mut registry), [row("/system.slice/a.service", 1, 1, 1)]);
+}
+
 #[test]
 fn a_reused_pid_is_another_process() {
     let mut registry = registry();
