@@ -1,5 +1,4 @@
 //! What was there before the agent: connections, listens, and what waits to be accepted, in every network namespace.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 use std::{net::SocketAddr, thread, time::Duration};
 use tarsier_integration::{
     Agent, AgentBuilder, Cgroup, Netns, Place, Running, Stopwatch, Traffic, eventually, free_port, pause, require_root,
