@@ -18,10 +18,18 @@ use tarsier_common::{AF_INET, AF_INET6, Field, ListenerKey, Owner, socket_flag, 
 
 #[repr(C)]
 pub struct Context {
-    meta: *const c_void,
-    task: *const u8,
+    meta: *const *mut aya_ebpf::bindings::seq_file,
+    pub task: *const u8,
     descriptor: u64,
-    file: *mut aya_ebpf::bindings::file,
+    pub file: *mut aya_ebpf::bindings::file,
+}
+
+impl Context {
+    /// Where rows are written to.
+    #[inline(always)]
+    pub unsafe fn sequence(&self) -> *mut aya_ebpf::bindings::seq_file {
+        unsafe { *self.meta }
+    }
 }
 
 // aya-ebpf has no macro for iterators.

@@ -58,13 +58,17 @@ pub unsafe fn node_id(cgroup: *const u8) -> u64 {
     }
 }
 
+#[inline(always)]
+pub unsafe fn is_kernel_thread(task: *const u8) -> bool {
+    unsafe { load::<u32>(task, Field::TASK_FLAGS) & PF_KTHREAD != 0 }
+}
+
 /// The process `task` is a thread of.
 #[inline(always)]
 pub unsafe fn owner(task: *const u8, owner: &mut Owner) {
     unsafe {
         owner.tgid = load(task, Field::TASK_TGID);
-        let flags: u32 = load(task, Field::TASK_FLAGS);
-        owner.flags = if flags & PF_KTHREAD != 0 {
+        owner.flags = if is_kernel_thread(task) {
             owner_flag::KERNEL_THREAD
         } else {
             0

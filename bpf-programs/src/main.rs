@@ -8,6 +8,7 @@
 mod accept;
 mod cgroup;
 mod connect;
+mod files;
 mod inventory;
 mod kernel;
 mod maps;

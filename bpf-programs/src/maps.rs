@@ -4,7 +4,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use core::{ffi::c_void, ptr::null};
-use tarsier_common::{Header, ListenerKey, Owner, Row, SocketRecord, SpillKey, Sum, SumKey, kind};
+use tarsier_common::{
+    FileRecord, FilesPass, Header, ListenerKey, Owner, Row, SocketRecord, SpillKey, Sum, SumKey, kind,
+};
 
 /// What a socket carries with it, in its own storage: nothing evicts it, the kernel frees it with the socket.
 #[repr(C)]
@@ -110,3 +112,20 @@ pub static LISTENERS: HashMap<ListenerKey, Owner, 16384, NO_PREALLOC> = HashMap:
 /// Sockets of MPTCP that an inventory has found, by their addresses, and whose they are.
 #[btf_map]
 pub static PARENTS: HashMap<u64, Owner, 16384, NO_PREALLOC> = HashMap::new();
+
+/// How far a pass over the open files has come.
+#[btf_map]
+pub static FILES_PASS: Array<FilesPass, 1> = Array::new();
+
+/// Longest path that is asked for: no system call takes a longer one.
+pub const PATH_MAX: usize = 4096;
+
+/// Where a row is put together: the stack is too small for a path.
+#[repr(C)]
+pub struct FileDraft {
+    pub record: FileRecord,
+    pub path: [u8; PATH_MAX],
+}
+
+#[btf_map]
+pub static FILE_DRAFT: PerCpuArray<FileDraft, 1> = PerCpuArray::new();

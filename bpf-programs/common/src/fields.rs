@@ -54,6 +54,22 @@ fields! {
     TCP_RTT = "tcp_sock"."srtt_us",
     SOCKET_SK = "socket"."sk",
     SK_LOCAL_PORT = "inet_sock"."inet_sport",
+    FILE_MODE = "file"."f_mode",
+    FILE_FLAGS = "file"."f_flags",
+    FILE_INODE = "file"."f_inode",
+    FILE_PATH = "file"."f_path",
+    PATH_MOUNT = "path"."mnt",
+    PATH_DENTRY = "path"."dentry",
+    DENTRY_HASH = "dentry"."d_hash",
+    HASH_PREVIOUS = "hlist_bl_node"."pprev",
+    INODE_MODE = "inode"."i_mode",
+    INODE_NUMBER = "inode"."i_ino",
+    INODE_SUPER = "inode"."i_sb",
+    SUPER_DEVICE = "super_block"."s_dev",
+    SUPER_MAGIC = "super_block"."s_magic",
+    SUPER_FLAGS = "super_block"."s_flags",
+    MOUNT_VFS = "mount"."mnt",
+    MOUNT_ID = "mount"."mnt_id",
 }
 
 pub const FIELDS_LEN: usize = FIELDS.len();
@@ -78,3 +94,6 @@ pub mod mptcp_field {
     pub const RECEIVED: usize = 5;
     pub const COUNT: usize = 6;
 }
+
+/// From here on, what only `open_files` reads: a kernel that lacks one of them has all the rest.
+pub const FIRST_OF_FILES: usize = Field::FILE_MODE as usize;

@@ -65,6 +65,7 @@ pub mod map {
     pub const EPOCH: &str = "EPOCH";
     pub const LISTENERS: &str = "LISTENERS";
     pub const PARENTS: &str = "PARENTS";
+    pub const FILES_PASS: &str = "FILES_PASS";
 }
 
 /// Names of programs, as the object and the loader spell them.
@@ -83,6 +84,7 @@ pub mod program {
     pub const INVENTORY_LISTENERS: &str = "inventory_listeners";
     pub const INVENTORY_CONNECTIONS: &str = "inventory_connections";
     pub const INVENTORY_WAITING: &str = "inventory_waiting";
+    pub const OPEN_FILES: &str = "open_files";
     pub const IO_SENT: &str = "io_sent";
     pub const IO_RECEIVED: &str = "io_received";
     pub const IO_SENT_EXIT: &str = "io_sent_exit";

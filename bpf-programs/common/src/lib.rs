@@ -4,9 +4,11 @@
 #![no_std]
 
 mod fields;
+mod files;
 mod ledger;
 mod record;
 
 pub use fields::*;
+pub use files::*;
 pub use ledger::*;
 pub use record::*;
