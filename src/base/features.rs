@@ -39,12 +39,14 @@ pub mod feature {
     pub const INVENTORY_WAITING: &str = "inventory_waiting";
     /// Who uses an accepted connection.
     pub const SOCKET_IO: &str = "socket_io";
+    /// Files that are open for writing.
+    pub const FILES: &str = "files";
     pub const NEWS_RING: &str = "news_ring";
     pub const HOST_NETNS: &str = "host_netns";
     pub const HOST_FILES: &str = "host_files";
     pub const PROC: &str = "proc";
     pub const CGROUPFS: &str = "cgroupfs";
-    pub const ALL: [&str; 17] = [
+    pub const ALL: [&str; 18] = [
         BTF,
         PROCESS_START,
         PROCESS_EXEC,
@@ -57,6 +59,7 @@ pub mod feature {
         INVENTORY,
         INVENTORY_WAITING,
         SOCKET_IO,
+        FILES,
         NEWS_RING,
         HOST_NETNS,
         HOST_FILES,

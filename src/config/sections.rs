@@ -181,6 +181,8 @@ pub struct Kernel {
     #[serde(with = "humantime_serde")]
     pub inventory_interval: Duration,
     #[serde(with = "humantime_serde")]
+    pub files_interval: Duration,
+    #[serde(with = "humantime_serde")]
     pub retry_interval: Duration,
     pub socket_hook: SocketHook,
     pub batch: usize,
@@ -202,6 +204,7 @@ impl Default for Kernel {
             drain_interval: Duration::from_millis(50),
             totals_interval: Duration::from_secs(5),
             inventory_interval: Duration::from_secs(60),
+            files_interval: Duration::from_secs(15),
             retry_interval: Duration::from_secs(30),
             socket_hook: SocketHook::default(),
             batch: 4096,

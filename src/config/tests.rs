@@ -161,7 +161,7 @@ fn a_wrong_file_is_refused_with_file_line_column_and_key() {
         (
             "kernel:\n  batch: 1\n  bacth: 2\n",
             "/etc/t.yaml, line 3, column 3: kernel: unknown field `bacth`, expected one of `news_ring_bytes`, \
-             `drain_interval`, `totals_interval`, `inventory_interval`, `retry_interval`, \
+             `drain_interval`, `totals_interval`, `inventory_interval`, `files_interval`, `retry_interval`, \
              `socket_hook`, `batch`, `features_off`",
         ),
         (

@@ -31,6 +31,7 @@ impl Config {
             ("kernel.drain_interval", self.kernel.drain_interval),
             ("kernel.totals_interval", self.kernel.totals_interval),
             ("kernel.inventory_interval", self.kernel.inventory_interval),
+            ("kernel.files_interval", self.kernel.files_interval),
             ("kernel.retry_interval", self.kernel.retry_interval),
             ("gc.interval", self.gc.interval),
             ("supervisor.backoff_min", self.supervisor.backoff_min),

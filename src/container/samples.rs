@@ -1,6 +1,7 @@
 //! What a scrape and the API are told of a container: plain values, taken in one short handler.
 use super::{
     connections::{Stats, add},
+    files::{FileInUse, together},
     health::HealthByRole,
     state::ContainerState,
 };
@@ -15,6 +16,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -63,6 +65,9 @@ pub struct Samples {
     pub destinations: Vec<Destination>,
     /// In the order of the addresses.
     pub listens: Vec<Listen>,
+    /// In the order of the paths.
+    pub files: Arc<[FileInUse]>,
+    pub files_left_out: u64,
     pub health: HealthByRole,
     pub rejected: u64,
 }
@@ -91,6 +96,9 @@ impl Samples {
         self.applications.extend(other.applications.iter().cloned());
         self.rejected += other.rejected;
         self.health.add(&other.health);
+        let (files, left_out) = together(&self.files, &other.files);
+        self.files = files;
+        self.files_left_out += other.files_left_out + left_out;
         for theirs in &other.destinations {
             match self
                 .destinations
@@ -168,6 +176,8 @@ impl ContainerState {
             applications: self.lifecycle.applications().cloned().collect(),
             destinations,
             listens: self.listens_with_traffic(host),
+            files: self.files.shown(),
+            files_left_out: self.files.shown_left_out(),
             health: self.health.clone(),
             rejected: self.rejected(),
         }

@@ -17,17 +17,18 @@
 //! Most connections end before any pass: those come added up, as sums.
 use super::{
     connections::{Connection, Traffic},
+    files::Files,
     health::HealthByRole,
     lifecycle::Lifecycle,
     listens::Listens,
 };
 use crate::{
     base::{
-        ids::{Application, NetnsId, SocketId},
+        ids::{Application, NetnsId, ProcKey, SocketId},
         now::Now,
         table::Table,
     },
-    decode::{SocketEvent, SumEvent},
+    decode::{OpenFile, SocketEvent, SumEvent},
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -62,6 +63,31 @@ pub enum ContainerEvent {
     Sweep {
         before_ns: u64,
     },
+    /// One of its processes has it open for writing.
+    FileSeen {
+        process: ProcKey,
+        file: OpenFile,
+        append: bool,
+    },
+    /// More of them than a pass shows.
+    FilesLeftOut(u64),
+    /// What has not been seen since the last time is closed.
+    FilesPassed,
+}
+
+impl ContainerEvent {
+    /// Something other than processes that come and go, and what they have open.
+    pub fn is_news(&self) -> bool {
+        !matches!(
+            self,
+            Self::ProcessJoined { .. }
+                | Self::ProcessLeft
+                | Self::ApplicationChanged { .. }
+                | Self::FileSeen { .. }
+                | Self::FilesLeftOut(_)
+                | Self::FilesPassed
+        )
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +110,7 @@ pub struct ContainerState {
     pub(super) traffic: Traffic,
     pub(super) health: HealthByRole,
     pub(super) listens: Listens,
+    pub(super) files: Files,
 }
 
 impl ContainerState {
@@ -98,6 +125,7 @@ impl ContainerState {
             traffic: Traffic::new(limits.destinations, limits.listens),
             health: HealthByRole::default(),
             listens: Listens::new(limits.listens),
+            files: Files::default(),
         }
     }
 
@@ -132,6 +160,9 @@ impl ContainerState {
             ContainerEvent::ListenClosed(event) => self.listens.closed(&event),
             ContainerEvent::Addresses { netns, ips } => self.listens.set_addresses(netns, ips),
             ContainerEvent::Sweep { before_ns } => self.sweep(before_ns),
+            ContainerEvent::FileSeen { process, file, append } => self.files.seen(process, file, append),
+            ContainerEvent::FilesLeftOut(files) => self.files.left_out(files),
+            ContainerEvent::FilesPassed => self.files.passed(),
         }
         if self.since_ns.is_none() {
             self.since_ns = Some(now.boottime_ns);
@@ -230,6 +261,7 @@ impl ContainerState {
         self.traffic.absorb(other.traffic);
         self.health.add(&other.health);
         self.listens.absorb(other.listens);
+        self.files.absorb(other.files);
         for (socket, mut connection) in other.connections.drain() {
             // What did not fit as a destination of its own went to the others, with what was active of it.
             connection.bucket = self.traffic.after_absorbing(connection.bucket);

@@ -1,4 +1,5 @@
 //! What happened, in the agent's own terms.
+use super::FileEvent;
 use crate::base::ids::{CgroupId, NetnsId, ProcKey, SocketId};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -200,6 +201,13 @@ pub enum Event {
     /// Its close found the ring full.
     SocketSpilled(SocketEvent),
     SumSpilled(SumEvent),
+    FileSeen(FileEvent),
+    /// More of them than a pass shows of one process.
+    FilesLeftOut(ProcKey, u64),
+    /// All files have been seen that were open.
+    FilesPassed {
+        left_out: u64,
+    },
 }
 
 impl Event {
@@ -218,6 +226,7 @@ impl Event {
             Self::ListenOpened(_) => kind::LISTEN,
             Self::ListenClosed(_) => kind::LISTEN_CLOSE,
             Self::SocketSeen(_) | Self::SocketSpilled(_) | Self::SumSpilled(_) => return None,
+            Self::FileSeen(_) | Self::FilesLeftOut(..) | Self::FilesPassed { .. } => return None,
         })
     }
 }

@@ -1,8 +1,10 @@
 //! Bytes of the kernel to typed events. Stateless and total: whatever comes, it answers.
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 mod event;
+mod files;
 
 pub use event::*;
+pub use files::*;
 
 use crate::base::ids::{CgroupId, NetnsId, ProcKey, SocketId};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

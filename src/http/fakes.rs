@@ -9,9 +9,11 @@ use crate::{
     config::Config,
     container::{
         actor::GetSamples,
+        files::FileInUse,
         health::HealthByRole,
         samples::{Destination, Listen, Samples},
     },
+    decode::OpenFile,
     metrics::families::NodeLabels,
     registry::actor::{GetHeldSamples, GetSnapshot, Snapshot, TableSnapshot},
     supervisor::messages::{ActorRow, Containers, GetActors, GetContainers},
@@ -58,6 +60,20 @@ pub(super) fn samples(id: &str) -> Samples {
             open: true,
             ..Listen::default()
         }],
+        files: [FileInUse {
+            file: OpenFile {
+                path: (*b"/var/log/a\xff").into(),
+                truncated: false,
+                mount_id: 29,
+                device: (259, 1),
+                inode: 77,
+                deleted: false,
+            },
+            append: true,
+            processes: 2,
+        }]
+        .into(),
+        files_left_out: 3,
         health: HealthByRole::default(),
         rejected: 0,
     }

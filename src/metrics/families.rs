@@ -126,6 +126,8 @@ mod tests {
             applications: BTreeSet::new(),
             destinations: Vec::new(),
             listens: Vec::new(),
+            files: [].into(),
+            files_left_out: 0,
             health: HealthByRole::default(),
             rejected: 0,
         }

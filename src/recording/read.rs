@@ -91,17 +91,23 @@ fn batch(mut payload: &[u8]) -> Option<Frame> {
         boottime_ns: clock()?,
         wall_ns: clock()?,
     };
-    let mut part = || {
-        let (len, rest) = payload.split_first_chunk::<4>()?;
-        let (part, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-        payload = rest;
-        Some(part.to_vec())
+    let mut raw = RawBatch {
+        news: part(&mut payload)?,
+        seen: part(&mut payload)?,
+        spilled_sockets: part(&mut payload)?,
+        spilled_sums: part(&mut payload)?,
+        files: Vec::new(),
     };
-    let raw = RawBatch {
-        news: part()?,
-        seen: part()?,
-        spilled_sockets: part()?,
-        spilled_sums: part()?,
-    };
+    // Older recordings end here.
+    if !payload.is_empty() {
+        raw.files = part(&mut payload)?;
+    }
     payload.is_empty().then_some(Frame::Batch(now, raw))
+}
+
+fn part(payload: &mut &[u8]) -> Option<Vec<u8>> {
+    let (len, rest) = payload.split_first_chunk::<4>()?;
+    let (part, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    *payload = rest;
+    Some(part.to_vec())
 }

@@ -31,6 +31,7 @@ fn recording() -> Vec<u8> {
         seen: vec![],
         spilled_sockets: vec![4],
         spilled_sums: vec![5, 6],
+        files: vec![7],
     };
     recorder.batch(now, &raw);
     recorder.answer(
@@ -60,9 +61,20 @@ fn what_was_written_is_read() {
     assert_eq!(frames.len(), 5);
     assert!(matches!(&frames[0], Frame::Preamble(preamble) if preamble.machine_id == "m"));
     assert!(matches!(&frames[1], Frame::Batch(now, raw)
-        if now.wall_ns == 3 && raw.news == [1, 2, 3] && raw.spilled_sockets == [4] && raw.spilled_sums == [5, 6]));
+        if now.wall_ns == 3 && raw.news == [1, 2, 3] && raw.spilled_sockets == [4] && raw.spilled_sums == [5, 6] && raw.files == [7]));
     assert!(matches!(&frames[2], Frame::Answer(_, Answer::Cgroup { path: Some(path), .. }) if &**path == "/a"));
     assert!(matches!(&frames[4], Frame::End(now) if now.boottime_ns == 2));
+}
+
+#[test]
+fn a_batch_of_before_there_were_files_is_read() {
+    let part = |bytes: &[u8]| [&(bytes.len() as u32).to_le_bytes(), bytes].concat();
+    let parts = [&[1, 2][..], &[], &[], &[3]].map(part).concat();
+    let payload = [&[0; 24][..], &parts].concat();
+    let frame = [MAGIC, &[tag::BATCH], &part(&payload)].concat();
+    let frames = frames(&frame).unwrap();
+    assert!(matches!(&frames[..], [Frame::Batch(_, raw)]
+        if raw.news == [1, 2] && raw.spilled_sums == [3] && raw.files.is_empty()));
 }
 
 #[test]

@@ -54,7 +54,13 @@ impl Recorder {
     }
 
     pub fn batch(&self, now: Now, raw: &RawBatch) {
-        let parts = [&raw.news, &raw.seen, &raw.spilled_sockets, &raw.spilled_sums];
+        let parts = [
+            &raw.news,
+            &raw.seen,
+            &raw.spilled_sockets,
+            &raw.spilled_sums,
+            &raw.files,
+        ];
         let mut payload = Vec::with_capacity(64 + parts.iter().map(|part| part.len()).sum::<usize>());
         for clock in [now.monotonic_ns, now.boottime_ns, now.wall_ns] {
             payload.extend(clock.to_le_bytes());

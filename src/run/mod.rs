@@ -255,6 +255,7 @@ fn tracer_settings(config: &Config, recording: bool) -> TracerSettings {
         drain_interval: config.kernel.drain_interval,
         totals_interval: config.kernel.totals_interval,
         inventory_interval: config.kernel.inventory_interval,
+        files_interval: config.kernel.files_interval,
         retry_interval: config.kernel.retry_interval,
         batch: config.kernel.batch,
         recording,

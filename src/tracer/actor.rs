@@ -5,6 +5,7 @@
 //! taken theirs, news waits in the ring, where it is counted. Programs and maps are not its own and outlive it: when it
 //! panics, its successor goes on where it stopped.
 use super::{
+    files::FilesPasses,
     kernel::{Kernel, RawBatch},
     stats::{KernelReport, KernelStats, MapFill},
 };
@@ -33,6 +34,7 @@ pub struct Settings {
     pub drain_interval: Duration,
     pub totals_interval: Duration,
     pub inventory_interval: Duration,
+    pub files_interval: Duration,
     pub retry_interval: Duration,
     pub batch: usize,
     pub recording: bool,
@@ -54,6 +56,7 @@ pub struct TracerActor {
     next_sums_ns: u64,
     next_inventory_ns: u64,
     last_inventory_ns: u64,
+    files: FilesPasses,
     next_retry_ns: u64,
     last_tick_ns: u64,
     losses: Losses,
@@ -96,7 +99,6 @@ pub struct Blueprint {
 impl TracerActor {
     pub fn new(blueprint: Blueprint) -> Self {
         Self {
-            settings: blueprint.settings,
             depth: blueprint.ctx.depths.of("registry"),
             kernel: blueprint.kernel,
             stats: blueprint.stats,
@@ -109,6 +111,7 @@ impl TracerActor {
             next_sums_ns: 0,
             next_inventory_ns: 0,
             last_inventory_ns: 0,
+            files: FilesPasses::new(blueprint.settings.files_interval),
             next_retry_ns: 0,
             last_tick_ns: blueprint.ctx.clock.monotonic_ns(),
             losses: Losses::default(),
@@ -116,6 +119,7 @@ impl TracerActor {
             batches: 0,
             said: BTreeMap::new(),
             ctx: blueprint.ctx,
+            settings: blueprint.settings,
         }
     }
 
@@ -207,6 +211,7 @@ impl TracerActor {
                 self.next_sums_ns = now.monotonic_ns + nanos(SUMS_INTERVAL);
                 kernel.read_sums(&mut self.raw);
             }
+            self.files.read(&mut kernel, &mut self.raw, now, &self.ctx);
             kernel.read(&mut self.raw, self.settings.batch)
         };
         if due {
@@ -220,6 +225,7 @@ impl TracerActor {
             return;
         }
         let (events, counts, malformed) = decode_batch(&self.raw);
+        self.files.count(&events);
         let mut in_flight = self.ctx.ledger.take(counts);
         if malformed.total() > 0 {
             in_flight.split(malformed).settle_all(Reason::Malformed);
@@ -294,6 +300,8 @@ impl TracerActor {
             collects: kernel.collects(),
             totals_passes: self.passes,
             sockets_in_last_pass: sockets as u64,
+            files_in_last_pass: self.files.seen,
+            files_left_out: self.files.left_out,
         });
     }
 }
@@ -322,6 +330,8 @@ pub fn decode_batch(raw: &RawBatch) -> (Vec<Event>, Counts, Counts) {
         counts.add(sum.kind(), sum.ended());
         events.push(Event::SumSpilled(sum));
     }
+    // Last: by then the processes are known that began before the pass.
+    events.extend(decode::files(&raw.files).filter_map(Result::ok));
     (events, counts, malformed)
 }
 
@@ -337,7 +347,7 @@ fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -382,6 +392,7 @@ impl Handler<SetRegistry> for TracerActor {
     fn handle(&mut self, message: SetRegistry, context: &mut Context<Self>) {
         self.registry = Some(message.0);
         self.next_totals_ns = 0;
+        self.files.begin_anew();
         self.under_way = false;
         self.drain(context);
     }

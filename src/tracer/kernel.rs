@@ -18,7 +18,7 @@ use crate::{
 };
 use aya::{
     EbpfLoader,
-    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::Program,
 };
 use std::{
@@ -27,7 +27,9 @@ use std::{
     path::PathBuf,
     sync::Arc,
 };
-use tarsier_common::{FIELDS, FIELDS_LEN, ListenerKey, MPTCP_FIELDS, Owner, Row, map, program};
+use tarsier_common::{
+    FIELDS, FIELDS_LEN, FIRST_OF_FILES, FilesPass, ListenerKey, MPTCP_FIELDS, Owner, Row, map, program,
+};
 
 /// What the loader needs to know of the node.
 #[derive(Clone, Debug)]
@@ -57,6 +59,7 @@ struct Loaded {
     news: RingBuf<MapData>,
     listeners: HashMap<MapData, ListenerKey, Owner>,
     parents: HashMap<MapData, u64, Owner>,
+    files_pass: Array<MapData, FilesPass>,
     spills: Spills,
     counters: Arc<Counters>,
 }
@@ -105,6 +108,8 @@ pub struct RawBatch {
     pub seen: Vec<u8>,
     pub spilled_sockets: Vec<u8>,
     pub spilled_sums: Vec<u8>,
+    /// Rows of a pass over the open files.
+    pub files: Vec<u8>,
 }
 
 impl RawBatch {
@@ -113,10 +118,19 @@ impl RawBatch {
         self.seen.clear();
         self.spilled_sockets.clear();
         self.spilled_sums.clear();
+        // Megabytes where many are open, and not needed again soon.
+        self.files = Vec::new();
     }
 
     pub fn is_empty(&self) -> bool {
-        self.news.is_empty() && self.seen.is_empty() && self.spilled_sockets.is_empty() && self.spilled_sums.is_empty()
+        let parts = [
+            &self.news,
+            &self.seen,
+            &self.spilled_sockets,
+            &self.spilled_sums,
+            &self.files,
+        ];
+        parts.iter().all(|part| part.is_empty())
     }
 }
 
@@ -366,6 +380,27 @@ impl Kernel {
             })
     }
 
+    /// The files that are open for writing. After a whole pass the last row says so. `false`: there is nothing to read
+    /// them with.
+    pub fn read_files(&mut self, batch: &mut RawBatch) -> Result<bool, KernelError> {
+        let Some(loaded) = &mut self.loaded else {
+            return Ok(false);
+        };
+        let begun = loaded.files_pass.set(0, FilesPass::default(), 0);
+        begun.map_err(|source| KernelError::Map {
+            name: map::FILES_PASS,
+            source,
+        })?;
+        let Some(files) = loaded.iterator(program::OPEN_FILES) else {
+            return Ok(false);
+        };
+        let read = files.read(&mut batch.files).map(|()| true);
+        read.map_err(|source| KernelError::Io {
+            op: "cannot go through the open files",
+            source,
+        })
+    }
+
     pub fn program_stats(&self) -> Vec<ProgramStats> {
         let Some(loaded) = &self.loaded else { return Vec::new() };
         let attached = UNITS.iter().zip(loaded.attached).filter(|(_, attached)| *attached);
@@ -389,8 +424,12 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
     let object = object.ok_or(KernelError::NoObject)?;
     let kernel = Btf::from_file(&setup.btf)?;
     let mut offsets = [0u32; FIELDS_LEN];
-    for (offset, (structure, field)) in offsets.iter_mut().zip(FIELDS) {
-        *offset = kernel.offset(structure, field)?;
+    for (index, (offset, (structure, field))) in offsets.iter_mut().zip(FIELDS).enumerate() {
+        *offset = match kernel.offset(structure, field) {
+            // The verifier refuses the program that would read there, and that one alone.
+            Err(_) if index >= FIRST_OF_FILES => u32::MAX,
+            found => found?,
+        };
     }
     let group_dead = u32::from(kernel.tracepoint_args("sched_process_exit") == Some(2));
     let kernel_socket = kernel.bit("sock", "sk_kern_sock")?;
@@ -412,6 +451,7 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
         news: RingBuf::try_from(take(map::NEWS)?).map_err(typed(map::NEWS))?,
         listeners: HashMap::try_from(take(map::LISTENERS)?).map_err(typed(map::LISTENERS))?,
         parents: HashMap::try_from(take(map::PARENTS)?).map_err(typed(map::PARENTS))?,
+        files_pass: Array::try_from(take(map::FILES_PASS)?).map_err(typed(map::FILES_PASS))?,
         spills: Spills::new(&mut take)?,
         counters: Arc::new(Counters(
             PerCpuArray::try_from(take(map::COUNTERS)?).map_err(typed(map::COUNTERS))?,

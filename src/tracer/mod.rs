@@ -3,6 +3,7 @@ pub mod actor;
 mod barrier;
 pub mod btf;
 pub mod error;
+mod files;
 pub mod iter;
 pub mod kernel;
 mod namespaces;

@@ -23,6 +23,10 @@ pub struct KernelReport {
     pub collects: bool,
     pub totals_passes: u64,
     pub sockets_in_last_pass: u64,
+    /// Descriptors that are open for writing.
+    pub files_in_last_pass: u64,
+    /// More of them than a pass shows.
+    pub files_left_out: u64,
 }
 
 #[derive(Default)]

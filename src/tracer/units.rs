@@ -40,7 +40,7 @@ const fn unit(program: &'static str, feature: &'static str, attach: Attach) -> U
 }
 
 /// In the order of attaching: what ends things before what begins them, so that nothing is seen to begin only.
-pub(super) const UNITS: [Unit; 14 + cfg!(feature = "test-hooks") as usize] = [
+pub(super) const UNITS: [Unit; 15 + cfg!(feature = "test-hooks") as usize] = [
     #[cfg(feature = "test-hooks")]
     unit(
         program::EMPTY,
@@ -55,6 +55,7 @@ pub(super) const UNITS: [Unit; 14 + cfg!(feature = "test-hooks") as usize] = [
         feature::INVENTORY_WAITING,
         Attach::Connections,
     ),
+    unit(program::OPEN_FILES, feature::FILES, Attach::Descriptors),
     unit(
         program::TCP_DESTROY,
         feature::TCP_STATE,

@@ -43,7 +43,7 @@ pub(super) struct Slot {
     pub since_ns: u64,
     /// On the boot clock.
     pub zombie_since_ns: Option<u64>,
-    /// Something other than processes coming and going has happened: it is worth an actor.
+    /// Something that is worth an actor has happened.
     pub has_news: bool,
     /// It has, or in a replay would have, an actor: it stays until the garbage collection.
     pub spawned: bool,
@@ -268,13 +268,7 @@ impl Slots {
         effects: &mut Effects,
     ) {
         let Some(entry) = self.slots.get_mut(&slot) else { return };
-        let membership = matches!(
-            event,
-            ContainerEvent::ProcessJoined { .. }
-                | ContainerEvent::ProcessLeft
-                | ContainerEvent::ApplicationChanged { .. }
-        );
-        entry.has_news |= !membership;
+        entry.has_news |= event.is_news();
         match &mut entry.place {
             Place::Held(state) | Place::Spawning(state) => {
                 let applied = state.apply(event, now);

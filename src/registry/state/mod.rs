@@ -4,6 +4,7 @@
 //! the root's), by its path in /proc, which children inherit until somebody moves them.
 mod applications;
 mod cgroups;
+mod files;
 mod found;
 mod processes;
 mod sockets;
@@ -171,6 +172,7 @@ pub struct RegistryState {
     namespaces: HashMap<NetnsId, Namespace>,
     /// Sockets that only an inventory has shown, by their cookies.
     found: HashMap<u64, SlotId>,
+    holders: files::Holders,
 }
 
 /// Where an event goes.
@@ -206,6 +208,7 @@ impl RegistryState {
             ),
             namespaces: HashMap::new(),
             found: HashMap::new(),
+            holders: files::Holders::default(),
             settings,
             node,
         }
@@ -254,6 +257,9 @@ impl RegistryState {
             }
             Event::SocketSpilled(event) => self.socket(&event, None, ContainerEvent::Closed, now, effects),
             Event::SumSpilled(event) => self.sum(&event, now, effects),
+            Event::FileSeen(event) => self.file_seen(event, now, effects),
+            Event::FilesLeftOut(process, files) => self.files_left_out(process, files, now, effects),
+            Event::FilesPassed { .. } => self.files_passed(now, effects),
         }
     }
 

@@ -1,5 +1,6 @@
 mod any_order;
 mod builders;
+mod files;
 mod lives;
 mod repair;
 
