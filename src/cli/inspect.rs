@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     base::clock::Clock,
-    http::api::{Container, Destination, Listen},
+    http::api::{Container, Destination, Listen, OpenFile},
 };
 use std::{collections::BTreeMap, io::Write};
 
@@ -38,9 +38,10 @@ pub fn render(container: &Container, now_unix: f64) -> String {
         .map(|[name, value]| format!("{}\n", format!("{name:<13}{value}").trim_end()))
         .collect();
     format!(
-        "{about}\n{}\n{}",
+        "{about}\n{}\n{}\n{}",
         destinations(&container.destinations),
-        listens(&container.listens)
+        listens(&container.listens),
+        files(&container.files, container.files_left_out)
     )
 }
 
@@ -132,6 +133,41 @@ fn listens(listens: &[Listen]) -> String {
     table(columns, &rows)
 }
 
+fn files(files: &[OpenFile], left_out: u64) -> String {
+    if files.is_empty() && left_out == 0 {
+        return "no files open for writing\n".to_owned();
+    }
+    let rows: Vec<_> = files
+        .iter()
+        .map(|file| {
+            let more = if file.truncated { "…" } else { "" };
+            let words = [(file.append, "append"), (file.deleted, "deleted")];
+            let words = words.iter().filter_map(|(is, word)| is.then_some(*word));
+            [
+                printable(&file.path) + more,
+                file.mount_id.to_string(),
+                printable(&file.device),
+                file.inode.to_string(),
+                file.processes.to_string(),
+                words.collect::<Vec<_>>().join(", "),
+            ]
+        })
+        .collect();
+    let columns = [
+        ("OPEN FOR WRITING", Left),
+        ("MOUNT", Right),
+        ("DEVICE", Right),
+        ("INODE", Right),
+        ("PROCESSES", Right),
+        ("", Left),
+    ];
+    let mut text = table(columns, &rows);
+    if left_out > 0 {
+        text.push_str(&format!("and {left_out} more\n"));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,7 +188,12 @@ mod tests {
         {"address":"[::]:443","open":true,"sockets":2,"accepted":9,"active":4,"sent_bytes":1024,"received_bytes":10,
          "retransmits":1,"closes":{"local":0,"peer":5}},
         {"address":"127.0.0.1:80","open":false,"sockets":0,"accepted":0,"active":0,"sent_bytes":0,"received_bytes":0,
-         "retransmits":0,"closes":{}}]}"#;
+         "retransmits":0,"closes":{}}],
+        "files":[
+        {"path":"/var/log/app.log","truncated":false,"mount_id":29,"device":"259:1","inode":1311,"deleted":false,
+         "append":true,"processes":4},
+        {"path":"/tmp/deep/","truncated":true,"mount_id":30,"device":"0:45","inode":7,"deleted":true,
+         "append":false,"processes":1}],"files_left_out":12}"#;
 
     fn ran(agent: &Agent, id: &str, json: bool) -> Result<String, CliError> {
         let args = InspectArgs {
@@ -187,6 +228,11 @@ mod tests {
         LISTEN        OPEN  SOCKETS  ACCEPTED  ACTIVE     SENT  RECEIVED  RESENT  CLOSED BY
         127.0.0.1:80  no          0         0       0      0 B       0 B       0
         [::]:443      yes         2         9       4  1.0 KiB      10 B       1  peer 5
+
+        OPEN FOR WRITING  MOUNT  DEVICE  INODE  PROCESSES
+        /var/log/app.log     29   259:1   1311          4  append
+        /tmp/deep/…          30    0:45      7          1  deleted
+        and 12 more
         ");
         assert_eq!(
             agent.asked(),
@@ -207,6 +253,8 @@ mod tests {
             oom_kills: 0,
             destinations: Vec::new(),
             listens: Vec::new(),
+            files: Vec::new(),
+            files_left_out: 0,
         };
         insta::assert_snapshot!(render(&container, 90.0), @r"
         container    /a
@@ -221,6 +269,8 @@ mod tests {
         no destinations
 
         no listens
+
+        no files open for writing
         ");
     }
 

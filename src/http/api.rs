@@ -39,6 +39,32 @@ pub struct Container {
     pub oom_kills: u64,
     pub destinations: Vec<Destination>,
     pub listens: Vec<Listen>,
+    /// Files that its processes have open for writing, as found by going through all descriptors now and then
+    /// (`kernel.files_interval`): one that is opened and closed in between is not here. Up to 256.
+    pub files: Vec<OpenFile>,
+    /// Further ones: files of the container, descriptors of a process that has more than 256.
+    pub files_left_out: u64,
+}
+
+/// A regular file. Not those of pseudo filesystems (`/proc`, `/sys`, …), nor what has no name from the start (memfd).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenFile {
+    /// From the root of the mount namespace: as its container sees it, unless it lives in a chroot. Bytes that are no UTF-8
+    /// are written as `\xff`. Empty: the kernel could not tell.
+    pub path: String,
+    /// The path is longer than that.
+    pub truncated: bool,
+    /// As in `/proc/PID/mountinfo` and `/proc/PID/fdinfo`.
+    pub mount_id: u32,
+    /// Of the filesystem, `major:minor`, as in mountinfo. With btrfs and some overlays `stat` tells another.
+    pub device: String,
+    pub inode: u64,
+    /// It has no name any more, and goes when it is closed.
+    pub deleted: bool,
+    /// Writes go to its end.
+    pub append: bool,
+    /// How many have it open.
+    pub processes: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

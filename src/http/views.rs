@@ -1,7 +1,10 @@
 //! From samples to the bodies of the admin API.
-use super::api::{Container, ContainerSummary, Destination, Listen};
+use super::api::{Container, ContainerSummary, Destination, Listen, OpenFile};
 use crate::{
-    container::samples::{self, Samples},
+    container::{
+        files::FileInUse,
+        samples::{self, Samples},
+    },
     decode::Closes,
     metrics::families::{OTHER, destination_labels},
     registry::identity::app_id,
@@ -33,7 +36,35 @@ pub(super) fn container(of: &Samples) -> Container {
         oom_kills: of.oom_kills,
         destinations: of.destinations.iter().map(destination).collect(),
         listens: of.listens.iter().map(listen).collect(),
+        files: of.files.iter().map(open_file).collect(),
+        files_left_out: of.files_left_out,
     }
+}
+
+fn open_file(of: &FileInUse) -> OpenFile {
+    let (major, minor) = of.file.device;
+    OpenFile {
+        path: text(&of.file.path),
+        truncated: of.file.truncated,
+        mount_id: of.file.mount_id,
+        device: format!("{major}:{minor}"),
+        inode: of.file.inode,
+        deleted: of.file.deleted,
+        append: of.append,
+        processes: of.processes,
+    }
+}
+
+/// A path is bytes.
+fn text(path: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in path.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
 }
 
 fn destination(of: &samples::Destination) -> Destination {
@@ -120,6 +151,13 @@ mod tests {
             closes: Closes::default(),
             has_connected: false,
         }
+    }
+
+    #[test]
+    fn a_path_that_is_no_text() {
+        assert_eq!(text(b"/a/\xc3\xa4"), "/a/ä");
+        assert_eq!(text(b"/a\xff\xc3"), r"/a\xff\xc3");
+        assert_eq!(text(b""), "");
     }
 
     #[test]

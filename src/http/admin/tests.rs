@@ -93,7 +93,10 @@ async fn one_container_by_its_id() {
             "closes": {"local": 2, "peer": 2, "reset": 0, "timeout": 0}}],
         "listens": [{"address": "[::1]:443", "open": true, "sockets": 4, "accepted": 0, "active": 0, "sent_bytes": 0,
             "received_bytes": 0, "retransmits": 0,
-            "closes": {"local": 0, "peer": 0, "reset": 0, "timeout": 0}}]});
+            "closes": {"local": 0, "peer": 0, "reset": 0, "timeout": 0}}],
+        "files": [{"path": r"/var/log/a\xff", "truncated": false, "mount_id": 29, "device": "259:1", "inode": 77,
+            "deleted": false, "append": true, "processes": 4}],
+        "files_left_out": 6});
     for path in [
         "%2Fsystem.slice%2Fx",
         "system.slice/x",
