@@ -226,6 +226,22 @@ fn a_first_thread_ends_before_the_others() {
     }
 }
 
+/// Some after its first look at /proc and before its programs are attached.
+#[test]
+fn processes_begin_while_the_agent_starts() {
+    if !require_root() {
+        return;
+    }
+    let group = Cgroup::service("meanwhile");
+    let agent = Agent::builder().spawn();
+    let mut started = Vec::new();
+    while !agent.get("/readyz").is_ok_and(|answer| answer.status == 200) {
+        let shell = Place::new().cgroup(&group).program("/bin/sh");
+        started.push(shell.start(&["-c", "echo ready; read line; echo null"]));
+    }
+    expect_processes(&agent, group.id(), started.len() as u64);
+}
+
 /// The kernel gives a pid again after thousands of others; whoever may choose them does so at once.
 #[test]
 fn a_pid_is_used_twice_at_once() {

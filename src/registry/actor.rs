@@ -120,7 +120,8 @@ impl RegistryActor {
             worker: blueprint.worker,
             identities: Questions::new(IDENTITIES),
             applications: Questions::new(APPLICATIONS),
-            inventory_wanted: true,
+            // The tracer says when.
+            inventory_wanted: false,
             next_inventory_ns: 0,
             inventory_interval: blueprint.inventory_interval,
             hung: false,

@@ -357,6 +357,8 @@ impl Actor for TracerActor {
     fn started(&mut self, context: &mut Context<Self>) {
         // Acknowledgements, one at a time, and the supervisor's rare words.
         context.set_mailbox_capacity(16);
+        // Not before the programs are attached: what is looked at earlier may change without anybody telling.
+        self.losses.inventory = true;
         self.tick(context);
         context.run_interval(self.settings.drain_interval, Self::tick);
     }
@@ -392,6 +394,7 @@ impl Handler<SetRegistry> for TracerActor {
     fn handle(&mut self, message: SetRegistry, context: &mut Context<Self>) {
         self.registry = Some(message.0);
         self.next_totals_ns = 0;
+        self.losses.inventory = true;
         self.files.begin_anew();
         self.under_way = false;
         self.drain(context);
