@@ -1,4 +1,4 @@
-//! Records of the ring, rows of a pass and of the spill maps.
+//! Records of the ring, rows of the passes and of the spill maps.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use tarsier::{
@@ -13,6 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
         seen: bytes.to_vec(),
         spilled_sockets: bytes.to_vec(),
         spilled_sums: bytes.to_vec(),
+        files: bytes.to_vec(),
     };
     let (_, counts, malformed) = decode_batch(&raw);
     assert!(malformed.total() <= counts.total());
