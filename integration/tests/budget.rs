@@ -47,7 +47,6 @@ fn a_program_at_every_send_and_receive_keeps_its_budget() {
         let worst = (0..TRIES)
             .map(|_| measure(&agent, programs))
             .fold(f64::INFINITY, f64::min);
-        println!("{hook}: {worst:.2} times an empty program");
         assert!(worst <= BUDGET, "{programs:?} cost {worst:.2} times an empty program");
     }
 }
