@@ -77,7 +77,7 @@ unsafe fn used(sk: *const u8) {
             return;
         }
         if socket.is_null() {
-            adopt(sk, task);
+            adopt(sk, task, true);
         } else {
             settle(sk, socket, task);
         }
@@ -167,6 +167,7 @@ pub unsafe fn begin(socket: *mut PerSocket) {
         (*socket).flags = socket_flag::ACCEPTED;
         (*socket).sent_before = 0;
         (*socket).received_before = 0;
+        (*socket).retransmits_before = 0;
         (*socket).stage = stage::ESTABLISHED;
     }
 }

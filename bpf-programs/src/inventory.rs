@@ -2,7 +2,7 @@
 //! What was there before the programs: every socket that a process holds, in every network namespace. Two passes: the
 //! listens first, for they tell which of two ends connected. Needs iter/task_file (5.8) and bpf_sock_from_file (5.11).
 use crate::{
-    accept::settle,
+    accept::{begin, is_copy},
     kernel::{is_kernels, load, netns, owner},
     maps::{LISTENERS, PARENTS, PerSocket, SOCKETS, address, word},
     mptcp::{self, IPPROTO_MPTCP},
@@ -50,7 +50,7 @@ pub unsafe extern "C" fn inventory_listeners(ctx: *const Context) -> i32 {
         }
         let mut socket = storage(sk, 0);
         if socket.is_null() {
-            adopt(sk, task);
+            adopt(sk, task, false);
             socket = storage(sk, 0);
             if socket.is_null() {
                 return 0;
@@ -78,9 +78,15 @@ pub unsafe extern "C" fn inventory_connections(ctx: *const Context) -> i32 {
         }
         let socket = storage(sk, 0);
         if socket.is_null() {
-            adopt(sk, task);
+            adopt(sk, task, false);
         } else if (*socket).word & word::SETTLED == 0 {
-            settle(sk, socket, task);
+            if (*socket).stage == stage::LISTENING && is_copy(sk, socket) {
+                begin(socket);
+            }
+            if (*socket).stage == stage::ESTABLISHED {
+                // Until somebody uses it.
+                later_holder(socket, task);
+            }
         } else if (*socket).stage == stage::ESTABLISHED && (*socket).word & word::KNOWN == 0 {
             held_by(socket, task);
         }
@@ -135,9 +141,15 @@ unsafe fn tcp_socket(ctx: *const Context) -> (*const u8, *const u8) {
 #[inline(always)]
 unsafe fn held_by(socket: *mut PerSocket, task: *const u8) {
     unsafe {
-        if (*socket).flags & socket_flag::OLD == 0 {
-            return;
+        if (*socket).flags & socket_flag::OLD != 0 {
+            later_holder(socket, task);
         }
+    }
+}
+
+#[inline(always)]
+unsafe fn later_holder(socket: *mut PerSocket, task: *const u8) {
+    unsafe {
         let leader: *const u8 = load(task, Field::TASK_LEADER);
         if !leader.is_null() && load::<u64>(leader, Field::TASK_START) > (*socket).owner.start_ns {
             owner(task, &mut *addr_of_mut!((*socket).owner));
@@ -146,19 +158,19 @@ unsafe fn held_by(socket: *mut PerSocket, task: *const u8) {
 }
 
 /// Storage for a socket that has none, because it is older than the programs. In one step with what it contains: the
-/// other programs may meet it at any time.
+/// other programs may meet it at any time. Whose an accepted one is says who uses it, not who holds it.
 #[inline(always)]
-pub unsafe fn adopt(sk: *const u8, task: *const u8) {
+pub unsafe fn adopt(sk: *const u8, task: *const u8, uses: bool) {
     unsafe {
         let mut new = PerSocket::new();
         owner(task, &mut new.owner);
         new.word = word::SETTLED;
-        adopt_as(sk, new);
+        adopt_as(sk, new, uses);
     }
 }
 
 #[inline(always)]
-unsafe fn adopt_as(sk: *const u8, mut new: PerSocket) {
+unsafe fn adopt_as(sk: *const u8, mut new: PerSocket, final_owner: bool) {
     unsafe {
         let state = i32::from(load::<u8>(sk, Field::SK_STATE));
         match state {
@@ -193,7 +205,11 @@ unsafe fn adopt_as(sk: *const u8, mut new: PerSocket) {
             }
             if LISTENERS.get(key).is_some() || was_accepted(tcp, state) {
                 new.flags |= socket_flag::ACCEPTED;
+                if !final_owner {
+                    new.word = 0;
+                }
             }
+            new.retransmits_before = load(tcp, Field::TCP_RETRANSMITS);
             (new.sent_before, new.received_before) = mptcp::bytes(tcp).unwrap_or_else(|| bytes(sk, tcp));
         }
         if new.flags & socket_flag::ACCEPTED == 0 {
@@ -254,7 +270,10 @@ pub unsafe extern "C" fn inventory_waiting(ctx: *const TcpContext) -> i32 {
             padding: 0,
         };
         let mut new = PerSocket::new();
-        if let Some(holder) = mptcp::holder(sk) {
+        // Its user sends and receives on the parent.
+        let holder = mptcp::holder(sk);
+        let subflow = holder.is_some();
+        if let Some(holder) = holder {
             new.owner = holder;
             new.word = word::SETTLED;
             if i32::from(load::<u8>(sk, Field::SK_STATE)) == LISTEN {
@@ -265,7 +284,7 @@ pub unsafe extern "C" fn inventory_waiting(ctx: *const TcpContext) -> i32 {
         } else {
             return 0;
         }
-        adopt_as(sk, new);
+        adopt_as(sk, new, subflow);
     }
     0
 }

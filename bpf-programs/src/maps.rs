@@ -29,6 +29,9 @@ pub struct PerSocket {
     /// Bytes that it had moved when an inventory found it.
     pub sent_before: u64,
     pub received_before: u64,
+    /// Segments that it had sent again by then.
+    pub retransmits_before: u32,
+    pub padding2: u32,
     /// What the last totals pass read.
     pub received_seen: u64,
 }

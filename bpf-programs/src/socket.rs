@@ -143,6 +143,11 @@ pub unsafe fn bytes_since(sk: *const u8, tcp: *const u8, socket: *const PerSocke
     }
 }
 
+#[inline(always)]
+pub unsafe fn retransmits_since(tcp: *const u8, socket: *const PerSocket) -> u32 {
+    unsafe { load::<u32>(tcp, Field::TCP_RETRANSMITS).saturating_sub((*socket).retransmits_before) }
+}
+
 /// What the connection has done so far.
 #[inline(always)]
 pub unsafe fn set_totals(sk: *const u8, socket: *const PerSocket, record: &mut SocketRecord) {
@@ -152,7 +157,7 @@ pub unsafe fn set_totals(sk: *const u8, socket: *const PerSocket, record: &mut S
             return;
         }
         (record.sent_bytes, record.received_bytes) = bytes_since(sk, tcp, socket);
-        record.retransmits = load(tcp, Field::TCP_RETRANSMITS);
+        record.retransmits = retransmits_since(tcp, socket);
         // The kernel keeps eight times the value.
         record.rtt_us = load::<u32>(tcp, Field::TCP_RTT) >> 3;
     }
@@ -244,12 +249,19 @@ pub unsafe fn tell_end(before: u64, record: &mut SocketRecord) {
     if send(kind, record) {
         return;
     }
-    let spilled = if before & word::KNOWN != 0 {
+    let known = before & word::KNOWN != 0;
+    let spilled = if known {
         spill_socket(record)
     } else {
         unsafe { spill_sum(record) }
     };
-    count(kind, if spilled { column::DEFERRED } else { column::LOST });
+    let outcome = match spilled {
+        false => column::LOST,
+        // Read as part of the sum.
+        true if kind == kind::CLOSE && !known => column::SUMMED,
+        true => column::DEFERRED,
+    };
+    count(kind, outcome);
 }
 
 /// A connect that never sent a SYN: the routing table, a filter or a policy refused it.

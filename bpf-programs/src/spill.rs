@@ -4,7 +4,7 @@ use crate::{
     kernel::{in_root_cgroup, is_own, load},
     maps::{EPOCH, NOTHING, PerSocket, SPILLED_SOCKETS, SPILLED_SUMS},
     news::count,
-    socket::{bytes_since, local_address},
+    socket::{bytes_since, local_address, retransmits_since},
 };
 use aya_ebpf::helpers::generated as h;
 use core::{
@@ -88,7 +88,7 @@ pub unsafe fn add_up(sk: *const u8, socket: *const PerSocket, kind: u16, reason:
         add(addr_of_mut!((*sum).received_bytes), received);
         add(
             addr_of_mut!((*sum).retransmits),
-            u64::from(load::<u32>(tcp, Field::TCP_RETRANSMITS)),
+            u64::from(retransmits_since(tcp, socket)),
         );
         let reason = usize::from(reason) % close_reason::COUNT;
         add(addr_of_mut!((*sum).closes).cast::<u64>().add(reason), 1);

@@ -102,6 +102,7 @@ pub unsafe fn restart(socket: *mut PerSocket) {
         (*socket).remote = [0; 16];
         (*socket).sent_before = 0;
         (*socket).received_before = 0;
+        (*socket).retransmits_before = 0;
         (*socket).received_seen = 0;
     }
 }

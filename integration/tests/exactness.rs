@@ -272,6 +272,44 @@ fn open_connections_are_active_and_their_bytes_are_seen_before_they_close() {
     }
 }
 
+/// A pass of more rows than the kernel hands over at once.
+#[test]
+fn thousands_of_open_connections_are_counted_once_each() {
+    const OPEN: u64 = 3_000;
+    if !ready() {
+        return;
+    }
+    let (stage, port) = (Stage::new(), free_port());
+    let address = stage.netns.outside(port)[0].to_string();
+    let server = stage
+        .server()
+        .start(&["serve", &address, "--read", "100", "--answer", "50", "--keep"]);
+    let count = OPEN.to_string();
+    let held = stage
+        .client()
+        .start(&["hold", &address, "--count", &count, "--send", "100"]);
+    let open = Traffic {
+        successful: OPEN,
+        active: OPEN,
+        sent: 100 * OPEN,
+        received: 50 * OPEN,
+        ..Traffic::default()
+    };
+    stage.expect(&address, &open);
+    let server_path = format!("/api/v1/containers{}", stage.server_group.id());
+    let listen = || stage.agent.admin(&server_path)["listens"][0].clone();
+    tarsier_integration::eventually(Duration::from_secs(20), "the other ends, too", || {
+        let at = listen();
+        (&at["accepted"], &at["active"]) == (&OPEN.into(), &OPEN.into())
+            && (&at["received_bytes"], &at["sent_bytes"]) == (&(100 * OPEN).into(), &(50 * OPEN).into())
+    });
+    pause(TWO_PASSES);
+    stage.expect(&address, &open);
+    drop(held);
+    stage.expect(&address, &Traffic { active: 0, ..open });
+    drop(server);
+}
+
 #[test]
 fn many_bytes_of_one_connection() {
     const BYTES: u64 = 64 << 20;

@@ -63,8 +63,8 @@ fn the_kernel_kills_for_a_limit_of_v2_and_for_the_whole_machine() {
     let agent = format!("{}:/tarsier", binary().display());
     let processes = concat!(env!("CARGO_BIN_EXE_processes"), ":/processes");
     for package in KERNELS {
-        let kernel = kernels.run(&["fetch", package]);
-        let console = kernels.run(&["run", &kernel, &script.to_string_lossy(), &agent, processes]);
+        let kernel = kernels.run(&["fetch", "amd64", package]);
+        let console = kernels.run(&["run", "amd64", &kernel, &script.to_string_lossy(), &agent, processes]);
         let between = console
             .split("BEGIN\n")
             .nth(1)

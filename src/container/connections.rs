@@ -1,16 +1,12 @@
 //! Open connections, and per destination and per listen address what all of them have added up to.
 use crate::{
-    base::{
-        ids::{NetnsId, SocketId},
-        table::Table,
-    },
+    base::{ids::NetnsId, table::Table},
     decode::{CloseReason, Closes, Role, SocketEvent, SumEvent},
 };
 use std::{collections::BTreeMap, hash::Hash, net::SocketAddr};
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub socket: SocketId,
     /// Where it is counted, for good: an address that comes to the table later is another series.
     pub bucket: Bucket,
     /// It is not counted: nobody has used it yet, so it may turn out to be another container's.
@@ -28,7 +24,6 @@ impl Connection {
     /// Nothing of it is counted yet.
     pub(super) fn new(event: &SocketEvent, bucket: Bucket) -> Self {
         Self {
-            socket: event.socket,
             bucket,
             waiting: true,
             old: event.old,
@@ -37,10 +32,6 @@ impl Connection {
             retransmits: 0,
             last_ns: event.time_ns,
         }
-    }
-
-    pub(super) fn was_counted(&mut self) {
-        self.waiting = false;
     }
 
     /// What it has done so far is counted elsewhere.

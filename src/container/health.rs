@@ -7,7 +7,7 @@ pub const RTT_BOUNDS: [f64; 14] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 ];
 
-/// Smoothed round-trip times: one per socket and pass, and one at its end where no pass has shown it.
+/// Smoothed round-trip times: one per open connection and totals pass.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RttHistogram {
     /// By the first bound that is not below; the last is for what is above all of them.

@@ -176,21 +176,33 @@ impl ContainerState {
 
     fn seen(&mut self, event: &SocketEvent) {
         self.health.observe(event.role, event.rtt_us);
-        if let Some(connection) = self.connections.get_mut(&event.socket) {
-            let stats = self.traffic.at(connection.bucket);
-            stats.open(connection.awaits_its_count(), -1);
-            connection.advance(stats, event, false);
-            stats.open(connection.awaits_its_count(), 1);
+        if self.advance(event) {
             return;
         }
         let bucket = self.traffic.bucket(event);
-        if event.shown {
-            return self.track(Connection::adopted(event, bucket));
+        let connection = if event.shown {
+            Connection::adopted(event, bucket)
+        } else {
+            Connection::new(event, bucket)
+        };
+        let awaits = connection.awaits_its_count();
+        // Where there is no room, all of it is counted at its end.
+        if self.connections.insert(event.socket, connection).is_ok() {
+            self.traffic.at(bucket).open(awaits, 1);
+            self.advance(event);
         }
-        let stats = self.traffic.at(bucket);
-        let mut connection = Connection::new(event, bucket);
+    }
+
+    /// `false`: nobody knows it.
+    fn advance(&mut self, event: &SocketEvent) -> bool {
+        let Some(connection) = self.connections.get_mut(&event.socket) else {
+            return false;
+        };
+        let stats = self.traffic.at(connection.bucket);
+        stats.open(connection.awaits_its_count(), -1);
         connection.advance(stats, event, false);
-        self.track(connection);
+        stats.open(connection.awaits_its_count(), 1);
+        true
     }
 
     fn closed(&mut self, event: &SocketEvent) {
@@ -206,23 +218,10 @@ impl ContainerState {
         }
         // Either nobody had heard of it, or there was no room to remember it.
         self.health.ended(event.role, event.reason);
-        self.health.observe(event.role, event.rtt_us);
         let bucket = self.traffic.bucket(event);
         let stats = self.traffic.at(bucket);
         stats.ended(event.reason);
-        let mut connection = Connection::new(event, bucket);
-        if event.shown {
-            // There was no room to remember it: its beginning was counted.
-            connection.was_counted();
-        }
-        connection.advance(stats, event, true);
-    }
-
-    fn track(&mut self, connection: Connection) {
-        let (bucket, awaits) = (connection.bucket, connection.awaits_its_count());
-        if self.connections.insert(connection.socket, connection).is_ok() {
-            self.traffic.at(bucket).open(awaits, 1);
-        }
+        Connection::new(event, bucket).advance(stats, event, true);
     }
 
     fn released(&mut self, socket: SocketId) {

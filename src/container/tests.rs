@@ -418,7 +418,6 @@ fn health_is_of_the_connection() {
         Seen(resent(event(1, A), 1, 100)),
         Seen(resent(event(1, A), 3, 300)),
         Closed(ended(resent(event(1, A), 4, 500), 2)),
-        // Never seen by a pass: its end tells.
         Closed(ended(resent(event(2, A), 1, 700), 3)),
         Failed(failed),
         Seen(resent(used(accepted(4)), 5, 900)),
@@ -430,7 +429,7 @@ fn health_is_of_the_connection() {
     let (client, server) = (samples.health.of(Role::Client), samples.health.of(Role::Server));
     assert_eq!(
         (client.closes, client.rtt.count(), client.rtt.sum_us),
-        ([0, 0, 1, 1], 3, 1_100)
+        ([0, 0, 1, 1], 2, 400)
     );
     assert_eq!((server.closes, server.rtt.count(), server.rtt.sum_us), ([0; 4], 1, 900));
 }

@@ -102,7 +102,7 @@ families! {
     /// first; `peer`: the other side did; `reset`: a reset came; `timeout`: the other side did not answer any more.
     TCP_CLOSES = COUNTER "tarsier_container_tcp_closes_total" CONTAINER_LABELS + ["role", "reason"]
         "TCP connections of the container that have ended by what ended them";
-    /// Each open connection adds one value per totals pass, and at its end where no pass has shown it.
+    /// Each open connection adds one value per totals pass.
     TCP_RTT = HISTOGRAM "tarsier_container_tcp_rtt_seconds" CONTAINER_LABELS + ["role"]
         "Smoothed round-trip times of the container's TCP connections";
 

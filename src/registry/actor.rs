@@ -138,6 +138,12 @@ impl RegistryActor {
     /// Does what the logic wants done.
     fn perform(&mut self, mut effects: Effects, batch: Option<(InFlight, Arc<Ack>)>, context: &mut Context<Self>) {
         let (mut in_flight, ack) = batch.unzip();
+        // First: the shares may speak of sockets that come with it.
+        for (slot, state) in std::mem::take(&mut effects.absorbs) {
+            if let Some(container) = self.containers.get(&slot) {
+                tell(&container.absorb, Absorb(state));
+            }
+        }
         let container_depth = self.ctx.depths.of("container");
         for (slot, share) in std::mem::take(&mut effects.shares) {
             let guard = in_flight.as_mut().map(|in_flight| in_flight.split(share.counts));
@@ -156,11 +162,6 @@ impl RegistryActor {
         }
         if let Some(in_flight) = in_flight {
             in_flight.settle(&effects.outcome);
-        }
-        for (slot, state) in effects.absorbs {
-            if let Some(container) = self.containers.get(&slot) {
-                tell(&container.absorb, Absorb(state));
-            }
         }
         for (slot, id) in effects.spawns {
             tell(&self.supervisor.spawn, SpawnContainer { slot, id });
@@ -252,8 +253,7 @@ impl RegistryActor {
             self.inventory_wanted = true;
         }
         if self.ctx.features.needs_other_inventory() && now.monotonic_ns >= self.next_inventory_ns {
-            let interval = u64::try_from(self.inventory_interval.as_nanos()).unwrap_or(u64::MAX);
-            self.next_inventory_ns = now.monotonic_ns.saturating_add(interval);
+            self.next_inventory_ns = now.monotonic_ns + self.inventory_interval.as_nanos() as u64;
             self.inventory_wanted = true;
         }
         if let Some(recorder) = &self.recorder {

@@ -5,6 +5,8 @@
 //! taken theirs, news waits in the ring, where it is counted. Programs and maps are not its own and outlive it: when it
 //! panics, its successor goes on where it stopped.
 use super::{
+    batch::decode_batch,
+    error::KernelError,
     files::FilesPasses,
     kernel::{Kernel, RawBatch},
     stats::{KernelReport, KernelStats, MapFill},
@@ -13,21 +15,18 @@ use crate::{
     base::{
         context::Ctx,
         features::{State, feature},
-        ledger::{Counts, Reason},
+        ledger::Reason,
         mailbox::{Depth, tell},
         memory::give_back,
         now::Now,
     },
     container::actor::{Ack, BatchDone},
-    decode::{self, Event},
     registry::actor::EventBatch,
 };
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, Recipient};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tarsier_common::Header;
-use zerocopy::FromBytes;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -126,15 +125,17 @@ impl TracerActor {
     fn tick(&mut self, context: &mut Context<Self>) {
         let now = self.ctx.now();
         self.ctx.pulses.beat("tracer", now.monotonic_ns);
+        let blind = !self.kernel.lock().collects();
         if now.monotonic_ns >= self.next_retry_ns {
             self.next_retry_ns = now.monotonic_ns + nanos(self.settings.retry_interval);
             self.ensure();
         }
-        let passed = now.monotonic_ns.saturating_sub(self.last_tick_ns);
-        self.last_tick_ns = now.monotonic_ns;
-        if !self.kernel.lock().collects() {
-            self.stats.add_blind_ns(passed);
+        // Loading is part of it.
+        let end_ns = self.ctx.clock.monotonic_ns();
+        if blind {
+            self.stats.add_blind_ns(end_ns.saturating_sub(self.last_tick_ns));
         }
+        self.last_tick_ns = end_ns;
         self.drain(context);
     }
 
@@ -154,6 +155,7 @@ impl TracerActor {
         let collects = kernel.collects();
         drop(kernel);
         // Before anybody is told that it collects: what happens from then on is not to be taken for older.
+        self.next_inventory_ns = 0;
         self.take_inventory(self.ctx.now());
         self.say_what_changed();
         if !before && collects {
@@ -192,19 +194,21 @@ impl TracerActor {
         self.take_inventory(now);
         let due = now.monotonic_ns >= self.next_totals_ns;
         let all_read = !self.more;
-        let mut pass = false;
+        let (mut pass, mut failed) = (false, None);
         self.raw.clear();
         self.more = {
             let mut kernel = self.kernel.lock();
             if due {
                 self.next_totals_ns = now.monotonic_ns + nanos(self.settings.totals_interval);
                 match kernel.read_totals(&mut self.raw) {
-                    Ok(read) => pass = read,
-                    Err(error) => {
-                        // A half pass would be taken for a whole one.
-                        self.raw.seen.clear();
-                        slog::warn!(self.ctx.log, "no totals this time"; "error" => #&error);
+                    Ok(read) => {
+                        pass = read;
+                        if read {
+                            self.ctx.features.ok(feature::TOTALS);
+                        }
                     }
+                    // What it has shown is shown, but what is missing is not gone.
+                    Err(error) => failed = Some(error),
                 }
             }
             if due || now.monotonic_ns >= self.next_sums_ns {
@@ -214,12 +218,15 @@ impl TracerActor {
             self.files.read(&mut kernel, &mut self.raw, now, &self.ctx);
             kernel.read(&mut self.raw, self.settings.batch)
         };
+        if let Some(error) = failed {
+            self.unreadable(feature::TOTALS, &error);
+        }
         if due {
             self.passes += u64::from(pass);
             self.publish(self.raw.seen.len() / size_of::<tarsier_common::SocketRecord>());
         }
         // Only what a whole pass has not seen is gone, and only if no end of it still waits in the ring.
-        let sweep = pass && all_read && std::mem::take(&mut self.losses.sweep);
+        let sweep = pass && all_read && !self.more && std::mem::take(&mut self.losses.sweep);
         let inventory = std::mem::take(&mut self.losses.inventory);
         if self.raw.is_empty() && !sweep && !inventory {
             return;
@@ -271,21 +278,34 @@ impl TracerActor {
     fn take_inventory(&mut self, now: Now) {
         // While news is being lost there would be one after the other.
         const AT_MOST_EVERY: Duration = Duration::from_secs(1);
-        let wanted = self.losses.sockets && now.monotonic_ns >= self.last_inventory_ns + nanos(AT_MOST_EVERY);
-        if now.monotonic_ns < self.next_inventory_ns && !wanted {
+        let lost = self.losses.sockets && now.monotonic_ns >= self.last_inventory_ns + nanos(AT_MOST_EVERY);
+        if now.monotonic_ns < self.next_inventory_ns && !lost {
             return;
         }
+        // What has no descriptor is born with its listener's storage, unless that was before the programs.
+        let waiting = self.last_inventory_ns == 0 || lost;
         self.losses.sockets = false;
-        self.last_inventory_ns = now.monotonic_ns;
-        let taken = self.kernel.lock().inventory(&self.ctx.features);
+        let taken = self.kernel.lock().inventory(waiting, &self.ctx.features);
+        let end_ns = self.ctx.clock.monotonic_ns();
+        self.next_inventory_ns = end_ns + nanos(self.settings.inventory_interval);
         match taken {
+            // As long as there is nothing to look with.
             Ok(false) => return,
-            Ok(true) => {}
-            Err(error) => slog::warn!(self.ctx.log, "no inventory this time"; "error" => #&error),
-        }
-        self.next_inventory_ns = now.monotonic_ns + nanos(self.settings.inventory_interval);
+            Ok(true) => self.ctx.features.ok(feature::INVENTORY),
+            Err(error) => self.unreadable(feature::INVENTORY, &error),
+        };
+        self.last_inventory_ns = end_ns;
         // A pass shows what it has found.
         self.next_totals_ns = 0;
+    }
+
+    /// Says whether that is news.
+    fn unreadable(&self, feature: &'static str, error: &KernelError) -> bool {
+        let new = self.ctx.features.degraded(feature, "unreadable", error.to_string());
+        if new {
+            slog::warn!(self.ctx.log, "an iterator cannot be read"; "feature" => feature, "error" => #error);
+        }
+        new
     }
 
     fn publish(&self, sockets: usize) {
@@ -304,47 +324,6 @@ impl TracerActor {
             files_left_out: self.files.left_out,
         });
     }
-}
-
-/// In the order in which things happened: a pass was read before the ring, spilled ends were seen before it and may be
-/// told only after it.
-pub fn decode_batch(raw: &RawBatch) -> (Vec<Event>, Counts, Counts) {
-    let (mut counts, mut malformed) = (Counts::default(), Counts::default());
-    // A row that makes no sense is in no kind: its socket will be seen again.
-    let seen = decode::sockets(&raw.seen).filter_map(Result::ok).map(Event::SocketSeen);
-    let mut events: Vec<Event> = seen.collect();
-    for record in records(&raw.news) {
-        let Some(kind) = decode::kind_of(record) else { continue };
-        counts.add(kind, 1);
-        match decode::news(record) {
-            Ok(event) => events.push(event),
-            Err(_) => malformed.add(kind, 1),
-        }
-    }
-    events.extend(
-        decode::sockets(&raw.spilled_sockets)
-            .filter_map(Result::ok)
-            .map(Event::SocketSpilled),
-    );
-    for sum in decode::sums(&raw.spilled_sums).filter_map(Result::ok) {
-        counts.add(sum.kind(), sum.ended());
-        events.push(Event::SumSpilled(sum));
-    }
-    // Last: by then the processes are known that began before the pass.
-    events.extend(decode::files(&raw.files).filter_map(Result::ok));
-    (events, counts, malformed)
-}
-
-/// Records one behind the other, each as long as its header says.
-fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (header, _) = Header::read_from_prefix(bytes).ok()?;
-        // What claims to be shorter than its header would be read for ever.
-        let len = Some(header.len as usize).filter(|len| *len >= size_of::<Header>())?;
-        let (record, rest) = bytes.split_at_checked(len)?;
-        bytes = rest;
-        Some(record)
-    })
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {
@@ -433,60 +412,5 @@ impl Handler<crate::supervisor::hooks::Panic> for TracerActor {
     #[expect(clippy::panic, reason = "this is what the hook is for")]
     fn handle(&mut self, _: crate::supervisor::hooks::Panic, _: &mut Context<Self>) {
         panic!("on request");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tarsier_common::{ProcessRecord, kind};
-    use zerocopy::IntoBytes;
-
-    fn record(kind: u16) -> ProcessRecord {
-        ProcessRecord {
-            header: Header {
-                time_ns: 1,
-                kind,
-                flags: 0,
-                len: size_of::<ProcessRecord>() as u32,
-            },
-            ..Default::default()
-        }
-    }
-
-    #[test]
-    fn every_record_is_in_the_books() {
-        let mut raw = RawBatch::default();
-        raw.news.extend_from_slice(record(kind::FORK).as_bytes());
-        // Says it is a connection, and is too short for one.
-        raw.news.extend_from_slice(record(kind::CLOSE).as_bytes());
-        raw.news.extend_from_slice(record(kind::EXIT).as_bytes());
-        let (events, counts, malformed) = decode_batch(&raw);
-        assert!(matches!(
-            events[..],
-            [Event::ProcessStarted(_), Event::ProcessExited(_)]
-        ));
-        assert_eq!(
-            (counts.get(kind::FORK), counts.get(kind::CLOSE), counts.get(kind::EXIT)),
-            (1, 1, 1)
-        );
-        assert_eq!((malformed.total(), malformed.get(kind::CLOSE)), (1, 1));
-    }
-
-    #[test]
-    fn a_lying_length_ends_the_reading() {
-        let mut lying = record(kind::FORK);
-        lying.header.len = 1_000_000;
-        let raw = RawBatch {
-            news: lying.as_bytes().to_vec(),
-            ..RawBatch::default()
-        };
-        assert_eq!(decode_batch(&raw).1.total(), 0);
-        lying.header.len = 0;
-        let raw = RawBatch {
-            news: lying.as_bytes().to_vec(),
-            ..RawBatch::default()
-        };
-        assert_eq!(decode_batch(&raw).1.total(), 0);
     }
 }

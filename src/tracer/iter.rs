@@ -10,6 +10,10 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
 const BPF_TRACE_ITER: u32 = 28;
 
+/// Half of what the kernel has room for: it stops at what it was asked for, and where it has no room left it runs the
+/// program once more for the object whose row did not fit.
+const READ: usize = 16 << 10;
+
 pub struct Iterator {
     link: OwnedFd,
 }
@@ -44,9 +48,17 @@ impl Iterator {
 
     /// Runs the program over all entries and appends what it wrote.
     pub fn read(&self, into: &mut Vec<u8>) -> io::Result<()> {
-        let rows = bpf(BPF_ITER_CREATE, &[self.link.as_raw_fd(), 0])?;
-        File::from(rows).read_to_end(into)?;
-        Ok(())
+        let mut rows = File::from(bpf(BPF_ITER_CREATE, &[self.link.as_raw_fd(), 0])?);
+        let mut buffer = vec![0; READ];
+        loop {
+            match rows.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(len) => into.extend_from_slice(buffer.get(..len).unwrap_or_default()),
+                // The second after a million objects without a row.
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

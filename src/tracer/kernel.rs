@@ -206,7 +206,7 @@ impl Kernel {
             }
         };
         features.ok(feature::BTF);
-        let mut failed: Vec<&str> = Vec::new();
+        let (mut failed, mut attached) = (Vec::new(), Vec::new());
         for (index, unit) in UNITS.iter().enumerate() {
             if self.setup.off.iter().any(|off| off == unit.feature) {
                 features.set(unit.feature, State::Off, "configured", "kernel.features_off names it");
@@ -219,6 +219,7 @@ impl Kernel {
             match attach(&mut loaded.ebpf, unit, &btf, &self.setup) {
                 Ok(iterator) => {
                     loaded.attached[index] = true;
+                    attached.push(unit.feature);
                     loaded
                         .iterators
                         .extend(iterator.map(|iterator| (unit.program, iterator)));
@@ -229,9 +230,10 @@ impl Kernel {
                 }
             }
         }
-        for unit in &UNITS {
-            if !failed.contains(&unit.feature) && !self.setup.off.iter().any(|off| off == unit.feature) {
-                features.ok(unit.feature);
+        // The others are as they were, or as somebody has said since.
+        for feature in attached {
+            if !failed.contains(&feature) {
+                features.ok(feature);
             }
         }
         self.ensure_hook(&btf, features);
@@ -279,10 +281,15 @@ impl Kernel {
 
     /// Looks at every socket that there is, so that none is unknown for being older than the programs or for having
     /// slipped past them. What it finds the next totals pass shows. `false`: there is nothing to look with.
-    pub fn inventory(&mut self, features: &Features) -> Result<bool, KernelError> {
+    /// `waiting`: also those without a descriptor, for which every network namespace has to be entered.
+    pub fn inventory(&mut self, waiting: bool, features: &Features) -> Result<bool, KernelError> {
+        const PASSES: [&str; 2] = [program::INVENTORY_LISTENERS, program::INVENTORY_CONNECTIONS];
         let Some(loaded) = &mut self.loaded else {
             return Ok(false);
         };
+        if PASSES.iter().any(|program| loaded.iterator(program).is_none()) {
+            return Ok(false);
+        }
         let keys: Vec<ListenerKey> = loaded.listeners.keys().filter_map(Result::ok).collect();
         for key in keys {
             // Gone already is as good.
@@ -292,17 +299,16 @@ impl Kernel {
         for key in keys {
             drop(loaded.parents.remove(&key));
         }
-        for program in [program::INVENTORY_LISTENERS, program::INVENTORY_CONNECTIONS] {
-            let Some(iterator) = loaded.iterator(program) else {
-                return Ok(false);
-            };
+        for iterator in PASSES.iter().filter_map(|program| loaded.iterator(program)) {
             let read = iterator.read(&mut Vec::new());
             read.map_err(|source| KernelError::Io {
                 op: "cannot go through the sockets",
                 source,
             })?;
         }
-        self.inventory_of_waiting(features);
+        if waiting {
+            self.inventory_of_waiting(features);
+        }
         Ok(true)
     }
 

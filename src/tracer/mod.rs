@@ -1,6 +1,7 @@
 //! (1) The kernel side's other half: loads the programs, drains the rings, reads the totals.
 pub mod actor;
 mod barrier;
+pub mod batch;
 pub mod btf;
 pub mod error;
 mod files;

@@ -3,7 +3,7 @@
 use libfuzzer_sys::fuzz_target;
 use tarsier::{
     decode,
-    tracer::{actor::decode_batch, kernel::RawBatch},
+    tracer::{batch::decode_batch, kernel::RawBatch},
 };
 
 fuzz_target!(|bytes: &[u8]| {

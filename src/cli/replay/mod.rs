@@ -9,7 +9,7 @@ use crate::{
     recording::{Frame, Preamble, Reader, RecordingError},
     registry::state::RegistryState,
     run,
-    tracer::actor::decode_batch,
+    tracer::batch::decode_batch,
 };
 use std::{
     fs::File,

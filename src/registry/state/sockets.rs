@@ -167,6 +167,7 @@ impl RegistryState {
             None => match self.owner_of_cgroup(sum.cgroup, None, NOBODY, now, effects) {
                 Some(owner) => self.target_of(&owner, NOBODY, &sum.comm, now),
                 // Asked for: kept until the answer, as what happens to a process without a name is.
+                None if !self.cgroups.contains_key(&sum.cgroup) => Target::Nowhere(Reason::TableFull),
                 None if self.sums.len() < MAX_SUMS => {
                     effects.outcome.delivered.add(sum.kind(), sum.ended());
                     return self.sums.push(*sum);
