@@ -37,6 +37,10 @@ impl RegistryState {
                 } else if confirmed {
                     self.named(tgid, now, &mut effects);
                 }
+                if confirmed {
+                    // A socket spoke of it first, which does not tell what it runs.
+                    self.unread(tgid, now, &mut effects);
+                }
                 continue;
             }
             // Another process has this pid by now.

@@ -115,6 +115,9 @@ fn who_only_a_socket_speaks_of_is_no_living_process() {
     // Until somebody sees it.
     registry.inventory(&inventory([found(3, "app", "/system.slice/a.service")]), now(2));
     assert_eq!(shown(&mut registry), [row("/system.slice/a.service", 1, 1, 1)]);
+    // And then it is asked what it runs, which no socket tells.
+    let process = owner(3, CgroupId(7), "app").process;
+    assert_eq!(registry.tick(now(4)).asks, [Ask::Application { process }]);
 }
 
 #[test]
