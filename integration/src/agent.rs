@@ -346,6 +346,8 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        // Where an event went is what a failed test wants to know.
+        let ledger = (std::thread::panicking() && self.ended.is_none()).then(|| self.ask("/api/v1/ledger"));
         if self.ended.is_none() {
             place::end(&mut self.child);
         }
@@ -356,7 +358,7 @@ impl Drop for Agent {
             // A destructor that panics while panicking would abort the other tests.
             drop(writeln!(
                 io::stderr(),
-                "--- the agent's log, last lines\n{}\n---",
+                "--- the agent's log, last lines\n{}\n--- its ledger\n{ledger:?}\n---",
                 tail.join("\n")
             ));
         }
