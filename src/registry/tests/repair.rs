@@ -295,3 +295,46 @@ fn a_connection_goes_to_who_uses_it() {
     registry.apply([Event::AcceptedClosed(accepted(4, "answers", true, true))], now(1));
     assert_eq!(active(&mut registry)[0], ("/standalone/answers".to_owned(), 1, 0, 10));
 }
+
+/// A pass is read before the ring: the rows of a process come before its start, its moves and its program.
+#[test]
+fn what_a_pass_shows_first_is_not_lost_when_its_process_comes() {
+    for answer_late in [false, true] {
+        let mut registry = registry();
+        registry.inventory(&inventory([found(1, "init", "/")]), now(1));
+        let app = owner(3, CgroupId(7), "app");
+        let early = owner(3, ROOT, "test");
+        let mut legacy = process(early, 1);
+        legacy.legacy_hierarchy = true;
+        let events = [
+            Event::SocketSeen(socket(1, app)),
+            started(early, 1),
+            Event::CgroupMoved(legacy),
+            Event::CgroupMoved(process(app, 1)),
+            exec(app),
+            Event::ConnectionClosed(SocketEvent {
+                shown: true,
+                ..socket(1, app)
+            }),
+        ];
+        registry.apply(events, now(2));
+        let process = app.process;
+        let name = Answer::Cgroup {
+            cgroup: CgroupId(7),
+            path: Some("/system.slice/app.service".into()),
+        };
+        let place = Answer::Process {
+            process,
+            path: Some("/system.slice/app.service".into()),
+        };
+        if answer_late {
+            registry.tick(now(4));
+        }
+        registry.answer(place, now(4));
+        registry.answer(name, now(4));
+        registry.tick(now(20));
+        let connects: u64 = shown(&mut registry).iter().map(|row| row.2).sum();
+        assert_eq!(connects, 1, "{:?}", shown(&mut registry));
+        assert!(shown(&mut registry).contains(&row("/system.slice/app.service", 1, 1, 0)));
+    }
+}
