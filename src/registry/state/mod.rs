@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     base::{
-        ids::{Application, CgroupId, NetnsId, ProcKey},
+        ids::{Application, CgroupId, NetnsId, ProcKey, SocketId},
         ledger::Reason,
         now::Now,
         table::Table,
@@ -141,6 +141,8 @@ struct Namespace {
     asked_ns: Option<u64>,
 }
 
+/// Sockets of which that is remembered; of more of them the beginning is not counted.
+const MAX_UNHEARD: usize = 65_536;
 /// By owner and destination: more than that in the moment before an answer is a broken kernel side.
 const MAX_SUMS: usize = 65_536;
 /// For events that come after their process has gone.
@@ -170,6 +172,8 @@ pub struct RegistryState {
     rejected_namespaces: u64,
     slots: Slots,
     namespaces: HashMap<NetnsId, Namespace>,
+    /// Sockets whose first row found no container that would take it.
+    unheard: HashSet<SocketId>,
     /// Sockets that only an inventory has shown, by their cookies.
     found: HashMap<u64, SlotId>,
     holders: files::Holders,
@@ -207,6 +211,7 @@ impl RegistryState {
                 settings.first_slot,
             ),
             namespaces: HashMap::new(),
+            unheard: HashSet::new(),
             found: HashMap::new(),
             holders: files::Holders::default(),
             settings,

@@ -1,5 +1,5 @@
 //! Events of sockets find their container.
-use super::{MAX_SUMS, RegistryState, Target};
+use super::{MAX_SUMS, MAX_UNHEARD, RegistryState, Target};
 use crate::{
     base::{
         ids::{NetnsId, ProcKey},
@@ -30,20 +30,30 @@ impl RegistryState {
         now: Now,
         effects: &mut Effects,
     ) {
-        let target = match self.refuses(event) {
-            Some(reason) => Target::Nowhere(reason),
-            None => self.target_of_socket(event, now, effects),
-        };
-        let slot = match target {
-            Target::Slot(slot) => slot,
+        if let Some(reason) = self.refuses(event) {
+            return drop_event(kind, reason, effects);
+        }
+        let slot = match self.target_of_socket(event, now, effects) {
+            Target::Slot(slot) => Ok(slot),
             Target::Unnamed => {
                 let of = (event.owner.process, event.owner.cgroup);
-                match self.slots.of_process(of, event.owner.comm, now) {
-                    Ok(slot) => slot,
-                    Err(reason) => return drop_event(kind, reason, effects),
-                }
+                self.slots.of_process(of, event.owner.comm, now)
             }
-            Target::Nowhere(reason) => return drop_event(kind, reason, effects),
+            Target::Nowhere(reason) => Err(reason),
+        };
+        let slot = match slot {
+            Ok(slot) => slot,
+            Err(reason) => {
+                if !event.shown && kind.is_none() && self.unheard.len() < MAX_UNHEARD {
+                    self.unheard.insert(event.socket);
+                }
+                return drop_event(kind, reason, effects);
+            }
+        };
+        // To the kernel it was shown, to its container it was not.
+        let event = &SocketEvent {
+            shown: event.shown && !self.unheard.remove(&event.socket),
+            ..*event
         };
         let event_for = make(*event);
         match event_for {

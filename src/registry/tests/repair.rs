@@ -338,3 +338,31 @@ fn what_a_pass_shows_first_is_not_lost_when_its_process_comes() {
         assert!(shown(&mut registry).contains(&row("/system.slice/app.service", 1, 1, 0)));
     }
 }
+
+#[test]
+fn a_first_row_that_finds_no_room_is_made_up_for() {
+    let mut registry = registry();
+    let of = |i: u32| owner(i, CgroupId(u64::from(i)), "app");
+    // As many as may wait for a name, and one more.
+    registry.apply(
+        (11..=14).map(|i| Event::SocketSeen(socket(u64::from(i), of(i)))),
+        now(1),
+    );
+    for i in 11..=14 {
+        let path = Some(format!("/system.slice/{i}.service").into());
+        registry.answer(
+            Answer::Cgroup {
+                cgroup: CgroupId(i),
+                path,
+            },
+            now(2),
+        );
+    }
+    let last = SocketEvent {
+        shown: true,
+        sent_bytes: 9,
+        ..socket(14, of(14))
+    };
+    registry.apply([Event::SocketSeen(last)], now(2));
+    assert!(shown(&mut registry).contains(&row("/system.slice/14.service", 0, 1, 1)));
+}
