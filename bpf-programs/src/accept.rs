@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The server's side. A socket is born with a copy of its listener's storage, before any process knows of it: the owner
-//! is the listener's, until the first who sends or receives proves to be another (socket activation, a passed descriptor).
+//! The server's side. A connection is established before any process knows of it: the owner is the listener's, until the
+//! first who sends or receives proves to be another (socket activation, a passed descriptor).
 //!
 //! Who does is told by the first of three hooks that loads: `sock_send_length` and `sock_recv_length` (about 6.3),
 //! fexit of tcp_sendmsg and tcp_recvmsg (5.5, x86 and arm64 with ftrace), `tcp_rcv_space_adjust` (4.18, receives only).
@@ -8,11 +8,13 @@
 use crate::{
     inventory::adopt,
     kernel::{cgroup_id, in_root_cgroup, is_kernels, load, netns, owner},
-    maps::{LISTENERS, PerSocket, word},
+    listeners::listener,
+    maps::{PerSocket, word},
     mptcp,
     news::count,
-    socket::{CREATE, mark, storage},
-    tcp::IPPROTO_TCP,
+    socket::{begin_by, find, mark, storage},
+    tcp::{IPPROTO_TCP, SYN_RECV, restart},
+    young,
 };
 use aya_ebpf::{
     helpers::generated as h,
@@ -20,7 +22,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FExitContext},
 };
 use core::ffi::c_void;
-use tarsier_common::{AF_INET, AF_INET6, Field, ListenerKey, Owner, column, kind, socket_flag, stage};
+use tarsier_common::{AF_INET, AF_INET6, Field, Owner, column, kind, socket_flag, stage};
 
 const PF_KTHREAD: u32 = 0x20_0000;
 
@@ -68,7 +70,10 @@ unsafe fn used(sk: *const u8) {
         if (family != AF_INET && family != AF_INET6) || load::<u16>(sk, Field::SK_PROTOCOL) != IPPROTO_TCP {
             return;
         }
-        let socket = storage(sk, 0);
+        let mut socket = storage(sk, 0);
+        if socket.is_null() {
+            socket = young::slot(young::cookie(sk));
+        }
         if !socket.is_null() && (*socket).word & word::SETTLED != 0 {
             return;
         }
@@ -76,21 +81,25 @@ unsafe fn used(sk: *const u8) {
         if load::<u32>(task, Field::TASK_FLAGS) & PF_KTHREAD != 0 {
             return;
         }
-        if socket.is_null() {
-            adopt(sk, task, true);
-        } else {
-            settle(sk, socket, task);
+        if !socket.is_null() {
+            return settle(socket, task);
+        }
+        if i32::from(load::<u8>(sk, Field::SK_STATE)) != SYN_RECV {
+            return adopt(sk, task, true);
+        }
+        // TCP fast open.
+        accepted(sk);
+        let socket = find(sk);
+        if !socket.is_null() {
+            settle(socket, task);
         }
     }
 }
 
 /// `task` has the socket in its hands.
 #[inline(always)]
-pub unsafe fn settle(sk: *const u8, socket: *mut PerSocket, task: *const u8) {
+unsafe fn settle(socket: *mut PerSocket, task: *const u8) {
     unsafe {
-        if (*socket).stage == stage::LISTENING && is_copy(sk, socket) {
-            begin(socket);
-        }
         if (*socket).stage != stage::ESTABLISHED {
             return;
         }
@@ -111,63 +120,39 @@ unsafe fn addr_of_owner(socket: *mut PerSocket) -> *mut Owner {
     unsafe { core::ptr::addr_of_mut!((*socket).owner) }
 }
 
-/// From SYN_RECV to ESTABLISHED.
-#[inline(always)]
+/// From SYN_RECV on, usually to ESTABLISHED.
+#[inline(never)]
 pub unsafe fn accepted(sk: *const u8) {
     unsafe {
-        let mut socket = storage(sk, 0);
-        if socket.is_null() {
-            if is_kernels(sk) {
-                return;
-            }
-            // The listener is older than the programs, and no inventory has found it yet.
-            socket = storage(sk, CREATE);
-            if socket.is_null() {
-                count(kind::ACCEPTED_CLOSE, column::OBSERVED);
-                count(kind::ACCEPTED_CLOSE, column::LOST);
-                return;
-            }
-            (*socket).family = load(sk, Field::SK_FAMILY);
-            (*socket).netns = netns(sk);
-            begin(socket);
-            let key = ListenerKey {
-                netns: (*socket).netns,
-                port: load(sk, Field::SK_PORT),
-                padding: 0,
-            };
-            if let Some(listener) = LISTENERS.get(key) {
-                (*socket).owner = *listener;
-            }
-        } else if (*socket).stage == stage::LISTENING {
-            begin(socket);
-        } else {
-            // With TCP fast open it has been used before.
+        if !find(sk).is_null() {
             return;
         }
-        if mptcp::is_subflow(sk) {
-            (*socket).word = word::SETTLED;
+        let (netns, family) = (netns::<false>(sk), load(sk, Field::SK_FAMILY));
+        let listener = listener(sk, netns, family);
+        // A listen of MPTCP is a socket of the kernel's, and so is what it accepts from a peer that knows TCP only.
+        if listener.is_none() && is_kernels(sk) {
+            return;
         }
-    }
-}
-
-/// Whether the storage is a copy that the kernel made of a listener's.
-#[inline(always)]
-pub unsafe fn is_copy(sk: *const u8, socket: *const PerSocket) -> bool {
-    unsafe { (*socket).cookie != h::bpf_get_socket_cookie(sk as *mut c_void) }
-}
-
-/// Makes a connection of the copy.
-#[inline(always)]
-pub unsafe fn begin(socket: *mut PerSocket) {
-    unsafe {
-        (*socket).word = 0;
-        (*socket).cookie = 0;
-        (*socket).generation = 1;
-        (*socket).connect_ns = 0;
+        let cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
+        let socket = begin_by(cookie, sk);
+        if socket.is_null() {
+            count(kind::ACCEPTED_CLOSE, column::OBSERVED);
+            count(kind::ACCEPTED_CLOSE, column::LOST);
+            return;
+        }
+        restart(socket);
+        (*socket).cookie = cookie;
+        (*socket).family = family;
+        (*socket).netns = netns;
         (*socket).flags = socket_flag::ACCEPTED;
-        (*socket).sent_before = 0;
-        (*socket).received_before = 0;
-        (*socket).retransmits_before = 0;
+        (*socket).owner = match listener {
+            Some(listener) => listener.owner,
+            // It is older than the programs, and no inventory has found it yet.
+            None => Owner::default(),
+        };
+        if !mptcp::is_subflow(sk) {
+            (*socket).word &= !word::SETTLED;
+        }
         (*socket).stage = stage::ESTABLISHED;
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     kernel::current_owner,
     maps::PerSocket,
     news::header,
-    socket::{CREATE, describe, end, never_sent, storage},
+    socket::{begin_by, describe, end, find_by, never_sent},
     tcp::restart,
 };
 use aya_ebpf::{helpers::generated as h, macros::cgroup_sock_addr, programs::SockAddrContext};
@@ -59,9 +59,13 @@ unsafe fn attempt(ctx: &SockAddrContext) -> Option<*mut PerSocket> {
         if sk.is_null() {
             return None;
         }
-        let socket = storage(sk, CREATE);
+        let cookie = h::bpf_get_socket_cookie(ctx.sock_addr.cast());
+        let mut socket = find_by(cookie, sk);
         if socket.is_null() {
-            return None;
+            socket = begin_by(cookie, sk);
+            if socket.is_null() {
+                return None;
+            }
         }
         match (*socket).stage {
             // The one before never got as far as its SYN.
@@ -76,7 +80,7 @@ unsafe fn attempt(ctx: &SockAddrContext) -> Option<*mut PerSocket> {
         }
         restart(socket);
         current_owner(&mut (*socket).owner);
-        (*socket).cookie = h::bpf_get_socket_cookie(ctx.sock_addr.cast());
+        (*socket).cookie = cookie;
         (*socket).begun_ns = h::bpf_ktime_get_ns();
         (*socket).remote_port = u16::from_be((*ctx.sock_addr).user_port as u16);
         (*socket).stage = stage::ATTEMPT;

@@ -2,12 +2,13 @@
 //! What was there before the programs: every socket that a process holds, in every network namespace. Two passes: the
 //! listens first, for they tell which of two ends connected. Needs iter/task_file (5.8) and bpf_sock_from_file (5.11).
 use crate::{
-    accept::{begin, is_copy},
     kernel::{is_kernels, load, netns, owner},
-    maps::{LISTENERS, PARENTS, PerSocket, SOCKETS, address, word},
+    listeners::{self, listener},
+    maps::{PARENTS, PerSocket, SOCKETS, address, word},
     mptcp::{self, IPPROTO_MPTCP},
-    socket::{CREATE, bytes, set_remote, storage},
+    socket::{CREATE, bytes, find, local_address, set_remote},
     tcp::{CLOSE, IPPROTO_TCP, LISTEN, SYN_RECV, SYN_SENT},
+    young,
 };
 use aya_ebpf::helpers::generated as h;
 use core::{
@@ -48,10 +49,10 @@ pub unsafe extern "C" fn inventory_listeners(ctx: *const Context) -> i32 {
         if i32::from(load::<u8>(sk, Field::SK_STATE)) != LISTEN {
             return 0;
         }
-        let mut socket = storage(sk, 0);
+        let mut socket = find(sk);
         if socket.is_null() {
             adopt(sk, task, false);
-            socket = storage(sk, 0);
+            socket = find(sk);
             if socket.is_null() {
                 return 0;
             }
@@ -61,9 +62,10 @@ pub unsafe extern "C" fn inventory_listeners(ctx: *const Context) -> i32 {
         let key = ListenerKey {
             netns: (*socket).netns,
             port: load(sk, Field::SK_PORT),
-            padding: 0,
+            family: (*socket).family,
+            address: local_address::<false>(sk, (*socket).family),
         };
-        let _ = LISTENERS.insert(key, (*socket).owner, 0);
+        listeners::insert(key, (*socket).owner, (*socket).cookie);
     }
     0
 }
@@ -76,13 +78,12 @@ pub unsafe extern "C" fn inventory_connections(ctx: *const Context) -> i32 {
         if sk.is_null() || load::<u16>(sk, Field::SK_PROTOCOL) != IPPROTO_TCP {
             return 0;
         }
-        let socket = storage(sk, 0);
+        let socket = find(sk);
         if socket.is_null() {
             adopt(sk, task, false);
-        } else if (*socket).word & word::SETTLED == 0 {
-            if (*socket).stage == stage::LISTENING && is_copy(sk, socket) {
-                begin(socket);
-            }
+            return 0;
+        }
+        if (*socket).word & word::SETTLED == 0 {
             if (*socket).stage == stage::ESTABLISHED {
                 // Until somebody uses it.
                 later_holder(socket, task);
@@ -90,6 +91,7 @@ pub unsafe extern "C" fn inventory_connections(ctx: *const Context) -> i32 {
         } else if (*socket).stage == stage::ESTABLISHED && (*socket).word & word::KNOWN == 0 {
             held_by(socket, task);
         }
+        young::grow_up(sk);
     }
     0
 }
@@ -101,11 +103,10 @@ unsafe fn parent(sk: *const u8, task: *const u8) {
         let mut holder = Owner::default();
         owner(task, &mut holder);
         let key = ListenerKey {
-            netns: netns(sk),
-            port: 0,
-            padding: 0,
+            netns: netns::<false>(sk),
+            ..ListenerKey::default()
         };
-        let _ = LISTENERS.insert(key, holder, 0);
+        listeners::insert(key, holder, 0);
         let _ = PARENTS.insert(sk as u64, holder, 0);
     }
 }
@@ -191,29 +192,25 @@ unsafe fn adopt_as(sk: *const u8, mut new: PerSocket, final_owner: bool) {
         new.generation = 1;
         new.cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
         new.family = load(sk, Field::SK_FAMILY);
-        new.netns = netns(sk);
+        new.netns = netns::<false>(sk);
         new.begun_ns = h::bpf_ktime_get_ns();
         if new.stage == stage::ESTABLISHED {
-            let key = ListenerKey {
-                netns: new.netns,
-                port: load(sk, Field::SK_PORT),
-                padding: 0,
-            };
             let tcp = h::bpf_skc_to_tcp_sock(sk as *mut c_void) as *const u8;
             if tcp.is_null() {
                 return;
             }
-            if LISTENERS.get(key).is_some() || was_accepted(tcp, state) {
+            if listener(sk, new.netns, new.family).is_some() || was_accepted(tcp, state) {
                 new.flags |= socket_flag::ACCEPTED;
                 if !final_owner {
                     new.word = 0;
                 }
             }
             new.retransmits_before = load(tcp, Field::TCP_RETRANSMITS);
-            (new.sent_before, new.received_before) = mptcp::bytes(tcp).unwrap_or_else(|| bytes(sk, tcp));
+            (new.sent_before, new.received_before) =
+                mptcp::bytes::<false>(tcp).unwrap_or_else(|| bytes::<false>(sk, tcp));
         }
         if new.flags & socket_flag::ACCEPTED == 0 {
-            set_remote(sk, new.family, &mut new.remote, &mut new.remote_port);
+            set_remote::<false>(sk, new.family, &mut new.remote, &mut new.remote_port);
         }
         let socket = h::bpf_sk_storage_get(address(&SOCKETS), sk as *mut c_void, addr_of_mut!(new).cast(), CREATE)
             as *mut PerSocket;
@@ -261,14 +258,10 @@ pub unsafe extern "C" fn inventory_waiting(ctx: *const TcpContext) -> i32 {
         }
         // Null for requests, and for what only waits for late segments.
         let sk = h::bpf_skc_to_tcp_sock(common) as *const u8;
-        if sk.is_null() || !storage(sk, 0).is_null() {
+        if sk.is_null() || !find(sk).is_null() {
             return 0;
         }
-        let key = ListenerKey {
-            netns: netns(sk),
-            port: load(sk, Field::SK_PORT),
-            padding: 0,
-        };
+        let (netns, family): (u32, u16) = (netns::<false>(sk), load(sk, Field::SK_FAMILY));
         let mut new = PerSocket::new();
         // Its user sends and receives on the parent.
         let holder = mptcp::holder(sk);
@@ -277,10 +270,16 @@ pub unsafe extern "C" fn inventory_waiting(ctx: *const TcpContext) -> i32 {
             new.owner = holder;
             new.word = word::SETTLED;
             if i32::from(load::<u8>(sk, Field::SK_STATE)) == LISTEN {
-                let _ = LISTENERS.insert(key, new.owner, 0);
+                let key = ListenerKey {
+                    netns,
+                    port: load(sk, Field::SK_PORT),
+                    family,
+                    address: local_address::<false>(sk, family),
+                };
+                listeners::insert(key, new.owner, h::bpf_get_socket_cookie(sk as *mut c_void));
             }
-        } else if let Some(listener) = LISTENERS.get(key) {
-            new.owner = *listener;
+        } else if let Some(listener) = listener(sk, netns, family) {
+            new.owner = listener.owner;
         } else {
             return 0;
         }

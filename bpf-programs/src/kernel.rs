@@ -2,7 +2,10 @@
 //! Reading kernel structures: typed loads through pointers the verifier knows, at offsets from frozen read-only data.
 use crate::mptcp;
 use aya_ebpf::helpers::generated as h;
-use core::ptr::{addr_of, addr_of_mut};
+use core::{
+    mem::MaybeUninit,
+    ptr::{addr_of, addr_of_mut},
+};
 use tarsier_common::{FIELDS_LEN, Field, Owner, owner_flag};
 
 const PF_KTHREAD: u32 = 0x20_0000;
@@ -28,7 +31,26 @@ pub fn has_group_dead() -> bool {
 /// No helper call: the verifier checks type and bounds.
 #[inline(always)]
 pub unsafe fn load<T: Copy>(base: *const u8, field: Field) -> T {
-    unsafe { base.add(offset(field)).cast::<T>().read_volatile() }
+    unsafe { load_as::<false, T>(base, field) }
+}
+
+/// The same where the verifier does not know the pointer: zeroes where nothing can be read.
+#[inline(always)]
+pub unsafe fn load_as<const PROBE: bool, T: Copy>(base: *const u8, field: Field) -> T {
+    unsafe { load_at::<PROBE, T>(base, offset(field)) }
+}
+
+#[inline(always)]
+pub unsafe fn load_at<const PROBE: bool, T: Copy>(base: *const u8, offset: usize) -> T {
+    unsafe {
+        let at = base.wrapping_add(offset).cast::<T>();
+        if !PROBE {
+            return at.read_volatile();
+        }
+        let mut value = MaybeUninit::<T>::zeroed();
+        let _ = h::bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, at.cast());
+        value.assume_init()
+    }
 }
 
 /// The id of the cgroup of the unified hierarchy `task` is in.
@@ -94,15 +116,13 @@ pub unsafe fn current_owner(into: &mut Owner) {
 
 /// The network namespace's inode number.
 #[inline(always)]
-pub unsafe fn netns(sk: *const u8) -> u32 {
+pub unsafe fn netns<const PROBE: bool>(sk: *const u8) -> u32 {
     unsafe {
-        let net: *const u8 = load(sk, Field::SK_NET);
+        let net: *const u8 = load_as::<PROBE, _>(sk, Field::SK_NET);
         if net.is_null() {
             return 0;
         }
-        net.add(offset(Field::NET_NS) + offset(Field::NS_INUM))
-            .cast::<u32>()
-            .read_volatile()
+        load_at::<PROBE, u32>(net, offset(Field::NET_NS) + offset(Field::NS_INUM))
     }
 }
 

@@ -11,6 +11,7 @@ mod connect;
 mod files;
 mod inventory;
 mod kernel;
+mod listeners;
 mod maps;
 mod mptcp;
 mod news;
@@ -19,6 +20,7 @@ mod socket;
 mod spill;
 mod tcp;
 mod totals;
+mod young;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]

@@ -5,10 +5,12 @@ use aya_ebpf::{
 };
 use core::{ffi::c_void, ptr::null};
 use tarsier_common::{
-    FileRecord, FilesPass, Header, ListenerKey, Owner, Row, SocketRecord, SpillKey, Sum, SumKey, kind,
+    FileRecord, FilesPass, HOLDERS, Header, Listener, ListenerKey, Owner, Row, SocketRecord, SpillKey, Sum, SumKey,
+    YOUNG_SLOTS, kind,
 };
 
-/// What a socket carries with it, in its own storage: nothing evicts it, the kernel frees it with the socket.
+/// What is known of a socket: in a slot of `YOUNG`, or in its own storage, which nothing evicts and the kernel frees with
+/// the socket.
 #[repr(C)]
 pub struct PerSocket {
     /// Bits of `word`, changed atomically: it decides between a close and a totals pass that meet.
@@ -34,6 +36,8 @@ pub struct PerSocket {
     pub padding2: u32,
     /// What the last totals pass read.
     pub received_seen: u64,
+    /// The socket's address, in a slot.
+    pub sk: u64,
 }
 
 impl PerSocket {
@@ -53,16 +57,21 @@ pub mod word {
     pub const SETTLED: u64 = 4;
     /// A pass has shown it with that owner, who has it in his counts.
     pub const COUNTED: u64 = 8;
+    /// Of a slot: what is known has moved to the socket's storage.
+    pub const MOVED: u64 = 16;
+    /// The rest of a slot's word is the cookie of the socket that has it, that of an empty one and of storage is zero.
+    pub const TAG_SHIFT: u32 = 8;
+    pub const BITS: u64 = 0xff;
 }
 
 /// Written out because `btf_maps::SkStorage` takes its sockets from a `SockAddrContext` only. Type 24 is sk_storage;
-/// BPF_F_NO_PREALLOC (1) is obligatory, BPF_F_CLONE (0x200) gives an accepted socket a copy of what its listener has.
+/// BPF_F_NO_PREALLOC (1) is obligatory.
 #[repr(C)]
 pub struct SkStorage {
     r#type: *const [i32; 24],
     key: *const i32,
     value: *const PerSocket,
-    map_flags: *const [i32; 0x201],
+    map_flags: *const [i32; 1],
     max_entries: *const [i32; 0],
 }
 // Only its address and its type information are ever used.
@@ -81,6 +90,10 @@ pub static SOCKETS: SkStorage = SkStorage {
 pub fn address(map: &SkStorage) -> *mut c_void {
     (map as *const SkStorage).cast_mut().cast()
 }
+
+/// By cookie.
+#[btf_map]
+pub static YOUNG: Array<PerSocket, { YOUNG_SLOTS as usize }> = Array::new();
 
 /// A row per kind, a column per outcome.
 #[btf_map]
@@ -108,13 +121,13 @@ pub static NOTHING: Array<Sum, 1> = Array::new();
 #[btf_map]
 pub static EPOCH: Array<u32, 1> = Array::new();
 
-/// What an inventory has found to listen, and whose it is.
+/// Who listens where.
 #[btf_map]
-pub static LISTENERS: HashMap<ListenerKey, Owner, 16384, NO_PREALLOC> = HashMap::new();
+pub static LISTENERS: HashMap<ListenerKey, Listener, { HOLDERS as usize }, NO_PREALLOC> = HashMap::new();
 
 /// Sockets of MPTCP that an inventory has found, by their addresses, and whose they are.
 #[btf_map]
-pub static PARENTS: HashMap<u64, Owner, 16384, NO_PREALLOC> = HashMap::new();
+pub static PARENTS: HashMap<u64, Owner, { HOLDERS as usize }, NO_PREALLOC> = HashMap::new();
 
 /// How far a pass over the open files has come.
 #[btf_map]

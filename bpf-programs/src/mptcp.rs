@@ -2,7 +2,10 @@
 //! MPTCP: a process holds and uses a parent socket; what goes over the wire is TCP, on sockets of the kernel's own that no
 //! descriptor leads to. Connections are counted on the first of these, their bytes where the kernel counts payload once
 //! (since 6.5), for a subflow counts what is sent again on it as new.
-use crate::{kernel::ABSENT, maps::PARENTS};
+use crate::{
+    kernel::{ABSENT, load_at},
+    maps::PARENTS,
+};
 use aya_ebpf::helpers::generated as h;
 use core::{
     ffi::c_void,
@@ -36,16 +39,13 @@ pub unsafe fn is_subflow(sk: *const u8) -> bool {
 
 /// What the user of a subflow has in his hands: its address, for no helper gives a pointer that storage takes. 0: none.
 #[inline(always)]
-unsafe fn parent(tcp: *const u8) -> u64 {
+unsafe fn parent<const PROBE: bool>(tcp: *const u8) -> u64 {
     unsafe {
         let (is_mptcp, conn) = (offset(mptcp_field::IS_MPTCP), offset(mptcp_field::CONN));
-        if is_mptcp == ABSENT || conn == ABSENT || tcp.add(is_mptcp as usize).read_volatile() & 1 == 0 {
+        if is_mptcp == ABSENT || conn == ABSENT || load_at::<PROBE, u8>(tcp, is_mptcp as usize) & 1 == 0 {
             return 0;
         }
-        let context = tcp
-            .add(offset(mptcp_field::ULP_DATA) as usize)
-            .cast::<u64>()
-            .read_volatile();
+        let context = load_at::<PROBE, u64>(tcp, offset(mptcp_field::ULP_DATA) as usize);
         read(context, mptcp_field::CONN)
     }
 }
@@ -64,14 +64,14 @@ unsafe fn read(base: u64, field: usize) -> u64 {
 /// Who holds the parent, if an inventory has found it.
 #[inline(always)]
 pub unsafe fn holder(tcp: *const u8) -> Option<Owner> {
-    unsafe { PARENTS.get(parent(tcp)).copied() }
+    unsafe { PARENTS.get(parent::<false>(tcp)).copied() }
 }
 
 /// Payload of the whole connection, told of its first subflow alone. `None`: as for any other socket.
 #[inline(always)]
-pub unsafe fn bytes(tcp: *const u8) -> Option<(u64, u64)> {
+pub unsafe fn bytes<const PROBE: bool>(tcp: *const u8) -> Option<(u64, u64)> {
     unsafe {
-        let parent = parent(tcp);
+        let parent = parent::<PROBE>(tcp);
         if parent == 0 || offset(mptcp_field::SENT) == ABSENT {
             return None;
         }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! A socket's storage, its totals, and how news of it travels.
 use crate::{
-    kernel::load,
+    kernel::load_as,
     maps::{PerSocket, SOCKETS, address, word},
     mptcp,
     news::{count, header, send},
     spill::{spill_socket, spill_sum},
+    young,
 };
 use aya_ebpf::helpers::generated as h;
 use core::{
@@ -20,6 +21,35 @@ pub const CREATE: u64 = 1;
 #[inline(always)]
 pub unsafe fn storage(sk: *const u8, flags: u64) -> *mut PerSocket {
     unsafe { h::bpf_sk_storage_get(address(&SOCKETS), sk as *mut c_void, null_mut(), flags) as *mut PerSocket }
+}
+
+/// What is known of a socket, wherever that is. Null: nothing.
+#[inline(always)]
+pub unsafe fn find(sk: *const u8) -> *mut PerSocket {
+    unsafe { find_by(young::cookie(sk), sk) }
+}
+
+#[inline(always)]
+pub unsafe fn find_by(cookie: u64, sk: *const u8) -> *mut PerSocket {
+    unsafe {
+        let slot = young::slot(cookie);
+        if !slot.is_null() && (*slot).word & word::MOVED == 0 {
+            return slot;
+        }
+        storage(sk, 0)
+    }
+}
+
+/// A place for what will be known of a socket of which nothing is. Null: no memory.
+#[inline(always)]
+pub unsafe fn begin_by(cookie: u64, sk: *const u8) -> *mut PerSocket {
+    unsafe {
+        let slot = young::claim(cookie, sk);
+        if !slot.is_null() {
+            return slot;
+        }
+        storage(sk, CREATE)
+    }
 }
 
 /// Sets bits of the socket's word unless it is closed, and says what it was. `None`: closed, or somebody else was faster.
@@ -59,51 +89,54 @@ pub unsafe fn describe(socket: *const PerSocket, header: Header, record: &mut So
 
 /// The addresses that the storage does not keep: the local one, and of an accepted socket the remote one.
 #[inline(always)]
-pub unsafe fn set_addresses(sk: *const u8, record: &mut SocketRecord) {
+pub unsafe fn set_addresses<const PROBE: bool>(sk: *const u8, record: &mut SocketRecord) {
     unsafe {
-        record.local = local_address(sk, record.family);
-        record.local_port = load(sk, Field::SK_PORT);
+        record.local = local_address::<PROBE>(sk, record.family);
+        record.local_port = load_as::<PROBE, _>(sk, Field::SK_PORT);
         if record.local_port == 0 {
             // An accepted socket has given its port back by the time it is closed; what its segments carry stays.
-            let tcp = h::bpf_skc_to_tcp_sock(sk as *mut c_void) as *const u8;
+            let tcp = tcp_sock::<PROBE>(sk);
             if !tcp.is_null() {
-                record.local_port = u16::from_be(load(tcp, Field::SK_LOCAL_PORT));
+                record.local_port = u16::from_be(load_as::<PROBE, u16>(tcp, Field::SK_LOCAL_PORT));
             }
         }
         if record.flags & socket_flag::ACCEPTED != 0 {
-            set_remote(sk, record.family, &mut record.remote, &mut record.remote_port);
+            set_remote::<PROBE>(sk, record.family, &mut record.remote, &mut record.remote_port);
         }
     }
 }
 
 #[inline(always)]
-pub unsafe fn local_address(sk: *const u8, family: u16) -> [u8; 16] {
+pub unsafe fn local_address<const PROBE: bool>(sk: *const u8, family: u16) -> [u8; 16] {
     unsafe {
         if family != AF_INET {
-            return address6(sk, Field::SK_LOCAL6);
+            return address6::<PROBE>(sk, Field::SK_LOCAL6);
         }
         let mut local = [0; 16];
-        local[..4].copy_from_slice(&load::<[u8; 4]>(sk, Field::SK_LOCAL4));
+        local[..4].copy_from_slice(&load_as::<PROBE, [u8; 4]>(sk, Field::SK_LOCAL4));
         local
     }
 }
 
 #[inline(always)]
-pub unsafe fn set_remote(sk: *const u8, family: u16, remote: &mut [u8; 16], port: &mut u16) {
+pub unsafe fn set_remote<const PROBE: bool>(sk: *const u8, family: u16, remote: &mut [u8; 16], port: &mut u16) {
     unsafe {
-        *port = u16::from_be(load(sk, Field::SK_REMOTE_PORT));
+        *port = u16::from_be(load_as::<PROBE, u16>(sk, Field::SK_REMOTE_PORT));
         if family == AF_INET {
-            (remote)[..4].copy_from_slice(&load::<[u8; 4]>(sk, Field::SK_REMOTE4));
+            (remote)[..4].copy_from_slice(&load_as::<PROBE, [u8; 4]>(sk, Field::SK_REMOTE4));
         } else {
-            *remote = address6(sk, Field::SK_REMOTE6);
+            *remote = address6::<PROBE>(sk, Field::SK_REMOTE6);
         }
     }
 }
 
-/// As two words: the verifier takes no wider load.
+/// Word by word: the verifier takes no wider load.
 #[inline(always)]
-pub unsafe fn address6(sk: *const u8, field: Field) -> [u8; 16] {
+pub unsafe fn address6<const PROBE: bool>(sk: *const u8, field: Field) -> [u8; 16] {
     unsafe {
+        if PROBE {
+            return load_as::<PROBE, _>(sk, field);
+        }
         let at = sk.add(crate::kernel::offset(field)).cast::<u32>();
         let mut out = [0u8; 16];
         let to = out.as_mut_ptr().cast::<u32>();
@@ -115,27 +148,36 @@ pub unsafe fn address6(sk: *const u8, field: Field) -> [u8; 16] {
     }
 }
 
+/// The same socket, as the verifier lets it be read.
+#[inline(always)]
+pub unsafe fn tcp_sock<const PROBE: bool>(sk: *const u8) -> *const u8 {
+    if PROBE {
+        return sk;
+    }
+    unsafe { h::bpf_skc_to_tcp_sock(sk as *mut c_void) as *const u8 }
+}
+
 /// The socket flag that the peer's FIN sets, and it alone.
 const SOCK_DONE: u64 = 1 << 1;
 
 /// Payload bytes in both directions, from `tcp_sock`, so that sendfile, splice and io_uring count like everything else.
 #[inline(always)]
-pub unsafe fn bytes(sk: *const u8, tcp: *const u8) -> (u64, u64) {
+pub unsafe fn bytes<const PROBE: bool>(sk: *const u8, tcp: *const u8) -> (u64, u64) {
     unsafe {
-        let sent: u64 = load(tcp, Field::TCP_SENT);
-        let again: u64 = load(tcp, Field::TCP_RETRANS);
-        let received: u64 = load(tcp, Field::TCP_RECEIVED);
+        let sent: u64 = load_as::<PROBE, _>(tcp, Field::TCP_SENT);
+        let again: u64 = load_as::<PROBE, _>(tcp, Field::TCP_RETRANS);
+        let received: u64 = load_as::<PROBE, _>(tcp, Field::TCP_RECEIVED);
         // The FIN takes a sequence number, which the kernel counts as a byte.
-        let fin = (load::<u64>(sk, Field::SK_FLAGS) & SOCK_DONE != 0 && received > 0) as u64;
+        let fin = (load_as::<PROBE, u64>(sk, Field::SK_FLAGS) & SOCK_DONE != 0 && received > 0) as u64;
         (sent.saturating_sub(again), received - fin)
     }
 }
 
 /// Those since the inventory, of a connection that is older than the programs.
 #[inline(always)]
-pub unsafe fn bytes_since(sk: *const u8, tcp: *const u8, socket: *const PerSocket) -> (u64, u64) {
+pub unsafe fn bytes_since<const PROBE: bool>(sk: *const u8, tcp: *const u8, socket: *const PerSocket) -> (u64, u64) {
     unsafe {
-        let (sent, received) = mptcp::bytes(tcp).unwrap_or_else(|| bytes(sk, tcp));
+        let (sent, received) = mptcp::bytes::<PROBE>(tcp).unwrap_or_else(|| bytes::<PROBE>(sk, tcp));
         (
             sent.saturating_sub((*socket).sent_before),
             received.saturating_sub((*socket).received_before),
@@ -144,22 +186,22 @@ pub unsafe fn bytes_since(sk: *const u8, tcp: *const u8, socket: *const PerSocke
 }
 
 #[inline(always)]
-pub unsafe fn retransmits_since(tcp: *const u8, socket: *const PerSocket) -> u32 {
-    unsafe { load::<u32>(tcp, Field::TCP_RETRANSMITS).saturating_sub((*socket).retransmits_before) }
+pub unsafe fn retransmits_since<const PROBE: bool>(tcp: *const u8, socket: *const PerSocket) -> u32 {
+    unsafe { load_as::<PROBE, u32>(tcp, Field::TCP_RETRANSMITS).saturating_sub((*socket).retransmits_before) }
 }
 
 /// What the connection has done so far.
 #[inline(always)]
-pub unsafe fn set_totals(sk: *const u8, socket: *const PerSocket, record: &mut SocketRecord) {
+pub unsafe fn set_totals<const PROBE: bool>(sk: *const u8, socket: *const PerSocket, record: &mut SocketRecord) {
     unsafe {
-        let tcp = h::bpf_skc_to_tcp_sock(sk as *mut c_void) as *const u8;
+        let tcp = tcp_sock::<PROBE>(sk);
         if tcp.is_null() {
             return;
         }
-        (record.sent_bytes, record.received_bytes) = bytes_since(sk, tcp, socket);
-        record.retransmits = retransmits_since(tcp, socket);
+        (record.sent_bytes, record.received_bytes) = bytes_since::<PROBE>(sk, tcp, socket);
+        record.retransmits = retransmits_since::<PROBE>(tcp, socket);
         // The kernel keeps eight times the value.
-        record.rtt_us = load::<u32>(tcp, Field::TCP_RTT) >> 3;
+        record.rtt_us = load_as::<PROBE, u32>(tcp, Field::TCP_RTT) >> 3;
     }
 }
 
@@ -178,9 +220,9 @@ const LAST_ACK: i32 = 9;
 
 /// `old`: the state that the connection leaves; CLOSE where the kernel skipped the program at the change.
 #[inline(always)]
-pub unsafe fn reason(sk: *const u8, old: i32) -> u8 {
+pub unsafe fn reason<const PROBE: bool>(sk: *const u8, old: i32) -> u8 {
     unsafe {
-        match load::<i32>(sk, Field::SK_ERROR) {
+        match load_as::<PROBE, i32>(sk, Field::SK_ERROR) {
             // An answer to this side's own end.
             ECONNRESET if old == FIN_WAIT1 || old == FIN_WAIT2 => {}
             // The second where the other side had already sent its FIN.
@@ -190,7 +232,7 @@ pub unsafe fn reason(sk: *const u8, old: i32) -> u8 {
         }
         let by_peer = match old {
             CLOSE_WAIT | LAST_ACK => true,
-            CLOSE => load::<u64>(sk, Field::SK_FLAGS) & SOCK_DONE != 0,
+            CLOSE => load_as::<PROBE, u64>(sk, Field::SK_FLAGS) & SOCK_DONE != 0,
             _ => false,
         };
         if by_peer {
@@ -229,7 +271,8 @@ pub unsafe fn end(socket: *mut PerSocket, record: &mut SocketRecord) {
 pub unsafe fn close(socket: *mut PerSocket, kind: u16) -> Option<u64> {
     unsafe {
         let at = addr_of_mut!((*socket).word);
-        let before = core::intrinsics::atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(at, word::CLOSED);
+        let closed = at.read_volatile() & !word::BITS | word::CLOSED;
+        let before = core::intrinsics::atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(at, closed);
         (*socket).stage = stage::ENDED;
         if before & word::CLOSED != 0 {
             return None;

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Ends of sockets that do not go through the ring: because it is full, or because nobody waits for them.
 use crate::{
-    kernel::{in_root_cgroup, is_own, load},
+    kernel::{in_root_cgroup, is_own, load_as},
     maps::{EPOCH, NOTHING, PerSocket, SPILLED_SOCKETS, SPILLED_SUMS},
     news::count,
-    socket::{bytes_since, local_address, retransmits_since},
+    socket::{bytes_since, local_address, retransmits_since, tcp_sock},
 };
-use aya_ebpf::helpers::generated as h;
 use core::{
-    ffi::c_void,
     intrinsics::{AtomicOrdering, atomic_xadd},
     ptr::{addr_of, addr_of_mut, null_mut},
 };
@@ -59,13 +57,13 @@ pub unsafe fn spill_sum(record: &SocketRecord) -> bool {
 
 /// A connection that has ended before any pass has shown it.
 #[inline(never)]
-pub unsafe fn add_up(sk: *const u8, socket: *const PerSocket, kind: u16, reason: u8) {
+pub unsafe fn add_up<const PROBE: bool>(sk: *const u8, socket: *const PerSocket, kind: u16, reason: u8) {
     unsafe {
         if is_own((*socket).owner.tgid) {
             // In a sum nobody could tell it apart.
             return count(kind, column::IGNORED);
         }
-        let tcp = h::bpf_skc_to_tcp_sock(sk as *mut c_void) as *const u8;
+        let tcp = tcp_sock::<PROBE>(sk);
         if tcp.is_null() {
             return count(kind, column::LOST);
         }
@@ -73,8 +71,8 @@ pub unsafe fn add_up(sk: *const u8, socket: *const PerSocket, kind: u16, reason:
         let family = (*socket).family;
         let at = if accepted {
             // The socket has given its port back by now; what its segments carry stays.
-            let port = u16::from_be(load(tcp, Field::SK_LOCAL_PORT));
-            (local_address(sk, family), port, family)
+            let port = u16::from_be(load_as::<PROBE, u16>(tcp, Field::SK_LOCAL_PORT));
+            (local_address::<PROBE>(sk, family), port, family)
         } else {
             ((*socket).remote, (*socket).remote_port, family)
         };
@@ -83,12 +81,12 @@ pub unsafe fn add_up(sk: *const u8, socket: *const PerSocket, kind: u16, reason:
         if sum.is_null() {
             return count(kind, column::LOST);
         }
-        let (sent, received) = bytes_since(sk, tcp, socket);
+        let (sent, received) = bytes_since::<PROBE>(sk, tcp, socket);
         add(addr_of_mut!((*sum).sent_bytes), sent);
         add(addr_of_mut!((*sum).received_bytes), received);
         add(
             addr_of_mut!((*sum).retransmits),
-            u64::from(retransmits_since(tcp, socket)),
+            u64::from(retransmits_since::<PROBE>(tcp, socket)),
         );
         let reason = usize::from(reason) % close_reason::COUNT;
         add(addr_of_mut!((*sum).closes).cast::<u64>().add(reason), 1);

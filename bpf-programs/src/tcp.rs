@@ -6,15 +6,17 @@
 //!
 //! What fills a record is a function of its own: together they would not fit on the stack of 512 bytes.
 use crate::{
-    accept::{self, accepted, is_copy},
-    kernel::{current_owner, is_kernels, load, netns},
+    accept::accepted,
+    kernel::{current_owner, is_kernels, load, load_as, netns},
+    listeners,
     maps::{PerSocket, word},
     news::{count, header},
     socket::{
-        CREATE, announce, close, describe, end, never_sent, reason, set_addresses, set_remote, set_totals, storage,
-        tell_end,
+        CREATE, announce, begin_by, close, describe, end, find, find_by, never_sent, reason, set_addresses, set_remote,
+        set_totals, storage, tell_end,
     },
     spill::add_up,
+    young,
 };
 use aya_ebpf::{helpers::generated as h, macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
@@ -23,6 +25,7 @@ use tarsier_common::{AF_INET, AF_INET6, Field, SocketRecord, column, kind, socke
 pub const ESTABLISHED: i32 = 1;
 pub const SYN_SENT: i32 = 2;
 pub const SYN_RECV: i32 = 3;
+const FIN_WAIT1: i32 = 4;
 pub const CLOSE: i32 = 7;
 pub const LISTEN: i32 = 10;
 
@@ -34,7 +37,9 @@ pub fn tcp_state(ctx: BtfTracePointContext) -> i32 {
     let old: i32 = ctx.arg(1);
     let new: i32 = ctx.arg(2);
     unsafe {
-        if new != CLOSE && new != ESTABLISHED && new != SYN_SENT && new != LISTEN {
+        // With TCP fast open a connection may be used, and shut down, before it is established.
+        let unacknowledged = old == SYN_RECV && new == FIN_WAIT1;
+        if new != CLOSE && new != ESTABLISHED && new != SYN_SENT && new != LISTEN && !unacknowledged {
             return 0;
         }
         if load::<u16>(sk, Field::SK_PROTOCOL) != IPPROTO_TCP {
@@ -44,7 +49,7 @@ pub fn tcp_state(ctx: BtfTracePointContext) -> i32 {
             SYN_SENT => begin(sk),
             LISTEN => listen(sk),
             ESTABLISHED if old == SYN_SENT => established(sk),
-            ESTABLISHED => accepted(sk),
+            ESTABLISHED | FIN_WAIT1 => accepted(sk),
             _ => closed(sk, old),
         }
     }
@@ -54,7 +59,11 @@ pub fn tcp_state(ctx: BtfTracePointContext) -> i32 {
 /// For sockets that never left CLOSE, and for those whose change to CLOSE the kernel skipped.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn tcp_destroy(ctx: BtfTracePointContext) -> i32 {
-    unsafe { closed(ctx.arg(0), CLOSE) };
+    let sk = ctx.arg(0);
+    unsafe {
+        closed(sk, CLOSE);
+        young::leave(sk);
+    }
     0
 }
 
@@ -63,29 +72,33 @@ unsafe fn begin(sk: *const u8) {
     unsafe {
         if is_kernels(sk) {
             // Its attempt has left a mark.
-            let socket = storage(sk, 0);
+            let socket = find(sk);
             if !socket.is_null() {
                 (*socket).stage = stage::ENDED;
             }
             return;
         }
-        let socket = storage(sk, CREATE);
+        let cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
+        let mut socket = find_by(cookie, sk);
         if socket.is_null() {
-            // No memory: the connection cannot be followed.
-            count(kind::CLOSE, column::OBSERVED);
-            count(kind::CLOSE, column::LOST);
-            return;
+            socket = begin_by(cookie, sk);
+            if socket.is_null() {
+                // No memory: the connection cannot be followed.
+                count(kind::CLOSE, column::OBSERVED);
+                count(kind::CLOSE, column::LOST);
+                return;
+            }
         }
         if (*socket).stage == stage::CONNECTING || (*socket).stage == stage::ESTABLISHED {
             // The kernel skipped the program at CLOSE; the bytes of that life are gone.
-            ended(sk, socket, CLOSE);
+            ended::<false>(sk, socket, CLOSE);
         }
         if (*socket).stage != stage::ATTEMPT {
             restart(socket);
             current_owner(&mut (*socket).owner);
         }
-        identify(sk, socket);
-        set_remote(sk, (*socket).family, &mut (*socket).remote, &mut (*socket).remote_port);
+        identify::<false>(sk, socket);
+        set_remote::<false>(sk, (*socket).family, &mut (*socket).remote, &mut (*socket).remote_port);
         (*socket).begun_ns = h::bpf_ktime_get_ns();
         (*socket).stage = stage::CONNECTING;
     }
@@ -95,7 +108,7 @@ unsafe fn begin(sk: *const u8) {
 #[inline(always)]
 pub unsafe fn restart(socket: *mut PerSocket) {
     unsafe {
-        (*socket).word = word::SETTLED;
+        (*socket).word = (*socket).word & !word::BITS | word::SETTLED;
         (*socket).generation += 1;
         (*socket).connect_ns = 0;
         (*socket).flags = 0;
@@ -108,19 +121,27 @@ pub unsafe fn restart(socket: *mut PerSocket) {
 }
 
 #[inline(always)]
-pub unsafe fn identify(sk: *const u8, socket: *mut PerSocket) {
+pub unsafe fn identify<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket) {
     unsafe {
-        (*socket).cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
-        (*socket).netns = netns(sk);
-        (*socket).family = load(sk, Field::SK_FAMILY);
+        if !PROBE {
+            (*socket).cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
+        }
+        (*socket).netns = netns::<PROBE>(sk);
+        (*socket).family = load_as::<PROBE, _>(sk, Field::SK_FAMILY);
     }
 }
 
 #[inline(always)]
 unsafe fn established(sk: *const u8) {
     unsafe {
-        let socket = storage(sk, 0);
-        if socket.is_null() || (*socket).stage != stage::CONNECTING {
+        let socket = find(sk);
+        if socket.is_null() {
+            return;
+        }
+        if (*socket).stage == stage::ATTEMPT {
+            // The kernel skipped the program at SYN_SENT.
+            identify::<false>(sk, socket);
+        } else if (*socket).stage != stage::CONNECTING {
             return;
         }
         (*socket).connect_ns = h::bpf_ktime_get_ns() - (*socket).begun_ns;
@@ -136,33 +157,42 @@ unsafe fn listen(sk: *const u8) {
             return;
         }
         count(kind::LISTEN, column::OBSERVED);
-        let socket = storage(sk, CREATE);
+        let mut socket = find(sk);
         if socket.is_null() {
-            count(kind::LISTEN, column::LOST);
-            return;
+            socket = storage(sk, CREATE);
+            if socket.is_null() {
+                count(kind::LISTEN, column::LOST);
+                return;
+            }
         }
         restart(socket);
         current_owner(&mut (*socket).owner);
-        identify(sk, socket);
+        identify::<false>(sk, socket);
         (*socket).remote_port = 0;
         (*socket).stage = stage::LISTENING;
         let mut record = SocketRecord::default();
         describe(socket, header::<SocketRecord>(kind::LISTEN, 0), &mut record);
-        set_addresses(sk, &mut record);
+        set_addresses::<false>(sk, &mut record);
         announce(socket, &record);
+        listeners::begins(&record);
     }
 }
 
 #[inline(always)]
 unsafe fn closed(sk: *const u8, old: i32) {
     unsafe {
-        let socket = storage(sk, 0);
+        let socket = find(sk);
         if socket.is_null() {
             return;
         }
+        if (*socket).stage == stage::ATTEMPT && old != CLOSE {
+            // The kernel skipped the program at SYN_SENT.
+            identify::<false>(sk, socket);
+            (*socket).stage = stage::CONNECTING;
+        }
         match (*socket).stage {
             stage::ATTEMPT => {
-                (*socket).netns = netns(sk);
+                (*socket).netns = netns::<false>(sk);
                 (*socket).cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
                 never_sent(socket, 0);
             }
@@ -170,16 +200,10 @@ unsafe fn closed(sk: *const u8, old: i32) {
             stage::CONNECTING => {
                 // The kernel skipped the program at ESTABLISHED.
                 (*socket).flags |= socket_flag::NO_DURATION;
-                ended(sk, socket, old);
+                ended::<false>(sk, socket, old);
             }
-            stage::ESTABLISHED => ended(sk, socket, old),
-            stage::LISTENING if old == LISTEN || !is_copy(sk, socket) => unlisten(sk, socket),
-            // A copy of its listener's, as made at birth. Before it was established it was nobody's connection.
-            stage::LISTENING if old == SYN_RECV => (*socket).stage = stage::ENDED,
-            stage::LISTENING => {
-                accept::begin(socket);
-                ended(sk, socket, old);
-            }
+            stage::ESTABLISHED => ended::<false>(sk, socket, old),
+            stage::LISTENING => unlisten(sk, socket),
             _ => {}
         }
     }
@@ -192,8 +216,8 @@ unsafe fn failed(sk: *const u8, socket: *mut PerSocket) {
         describe(socket, header::<SocketRecord>(kind::CONNECT_FAILED, 0), &mut record);
         // Zero where the caller gave up: it closed or reset the socket before an answer came.
         record.errno = load(sk, Field::SK_ERROR);
-        set_addresses(sk, &mut record);
-        set_totals(sk, socket, &mut record);
+        set_addresses::<false>(sk, &mut record);
+        set_totals::<false>(sk, socket, &mut record);
         end(socket, &mut record);
     }
 }
@@ -203,7 +227,8 @@ unsafe fn unlisten(sk: *const u8, socket: *mut PerSocket) {
     unsafe {
         let mut record = SocketRecord::default();
         describe(socket, header::<SocketRecord>(kind::LISTEN_CLOSE, 0), &mut record);
-        set_addresses(sk, &mut record);
+        set_addresses::<false>(sk, &mut record);
+        listeners::ends(&record);
         end(socket, &mut record);
     }
 }
@@ -211,7 +236,7 @@ unsafe fn unlisten(sk: *const u8, socket: *mut PerSocket) {
 /// The last totals of a connection, whoever began it. One that no pass has shown is added up with its like: nobody waits for
 /// its end.
 #[inline(always)]
-pub unsafe fn ended(sk: *const u8, socket: *mut PerSocket, old: i32) {
+pub unsafe fn ended<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket, old: i32) {
     unsafe {
         let kind = if (*socket).flags & socket_flag::ACCEPTED != 0 {
             kind::ACCEPTED_CLOSE
@@ -222,20 +247,20 @@ pub unsafe fn ended(sk: *const u8, socket: *mut PerSocket, old: i32) {
             return;
         };
         if before & word::KNOWN == 0 {
-            return add_up(sk, socket, kind, reason(sk, old));
+            return add_up::<PROBE>(sk, socket, kind, reason::<PROBE>(sk, old));
         }
-        shown(sk, socket, kind, old, before);
+        shown::<PROBE>(sk, socket, kind, old, before);
     }
 }
 
 #[inline(never)]
-unsafe fn shown(sk: *const u8, socket: *mut PerSocket, kind: u16, old: i32, before: u64) {
+unsafe fn shown<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket, kind: u16, old: i32, before: u64) {
     unsafe {
         let mut record = SocketRecord::default();
         describe(socket, header::<SocketRecord>(kind, 0), &mut record);
-        set_addresses(sk, &mut record);
-        set_totals(sk, socket, &mut record);
-        record.reason = reason(sk, old);
+        set_addresses::<PROBE>(sk, &mut record);
+        set_totals::<PROBE>(sk, socket, &mut record);
+        record.reason = reason::<PROBE>(sk, old);
         tell_end(before, &mut record);
     }
 }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The totals pass: one row per socket that is open. Needs iter/bpf_sk_storage_map (5.9).
+//! The totals pass: one row per socket that is open. Needs iter/bpf_map_elem (5.8) and iter/bpf_sk_storage_map (5.9).
 use crate::{
-    accept::{begin, is_copy},
-    kernel::{load, netns},
-    maps::{PerSocket, word},
+    kernel::load_as,
+    maps::{PerSocket, YOUNG, word},
     news::header,
-    socket::{describe, mark, never_sent, set_addresses, set_totals},
-    tcp,
+    socket::{describe, never_sent, set_addresses, set_totals},
+    tcp, young,
 };
 use aya_ebpf::helpers::generated as h;
 use core::{ffi::c_void, ptr::addr_of_mut};
@@ -26,7 +25,6 @@ const ATTEMPT_NS: u64 = 1_000_000_000;
 const SYN_SENT: u8 = 2;
 const SYN_RECV: u8 = 3;
 const CLOSE: u8 = 7;
-const LISTEN: u8 = 10;
 
 // aya-ebpf has no macro for iterators.
 #[unsafe(no_mangle)]
@@ -34,72 +32,118 @@ const LISTEN: u8 = 10;
 pub unsafe extern "C" fn totals(ctx: *const Context) -> i32 {
     unsafe {
         let (sk, socket) = ((*ctx).sk as *const u8, (*ctx).value);
-        if sk.is_null() || socket.is_null() {
-            return 0;
+        if !sk.is_null() && !socket.is_null() {
+            show::<false>(*(*ctx).meta, sk, socket);
         }
-        match (*socket).stage {
-            stage::ATTEMPT => {
-                if h::bpf_ktime_get_ns() - (*socket).begun_ns > ATTEMPT_NS {
-                    (*socket).netns = netns(sk);
-                    never_sent(socket, 0);
-                }
-                return 0;
-            }
-            stage::CONNECTING => {
-                let state: u8 = load(sk, Field::SK_STATE);
-                if state == SYN_SENT || state == SYN_RECV || state == CLOSE {
-                    return 0;
-                }
-                // The kernel skipped the program at ESTABLISHED, or it runs right now and will find this done.
-                (*socket).flags |= socket_flag::NO_DURATION;
-                (*socket).stage = stage::ESTABLISHED;
-            }
-            stage::ESTABLISHED => {
-                if load::<u8>(sk, Field::SK_STATE) == CLOSE {
-                    // The kernel skipped the program at CLOSE.
-                    tcp::ended(sk, socket, tcp::CLOSE);
-                    return 0;
-                }
-            }
-            stage::LISTENING => {
-                if load::<u8>(sk, Field::SK_STATE) != LISTEN && is_copy(sk, socket) {
-                    // Not established yet, or the kernel skipped the program at ESTABLISHED.
-                    if load::<u8>(sk, Field::SK_STATE) == SYN_RECV {
-                        return 0;
-                    }
-                    begin(socket);
-                }
-            }
-            _ => return 0,
-        }
-        if (*socket).cookie == 0 {
-            (*socket).cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
-        }
-        // From here on a close that finds the ring full keeps this socket's totals apart.
-        // Once more where somebody else changed another bit meanwhile: a row that is missing reads like a closed socket.
-        let Some(before) = show(socket).or_else(|| show(socket)) else {
-            return 0;
-        };
-        row(*(*ctx).meta, sk, socket, before);
     }
     0
 }
 
-/// Apart, for the stack's sake.
-#[inline(never)]
-unsafe fn row(seq: *mut c_void, sk: *const u8, socket: *mut PerSocket, before: u64) {
+#[repr(C)]
+pub struct SlotContext {
+    meta: *const *mut c_void,
+    map: *const c_void,
+    index: *const u32,
+    value: *const c_void,
+}
+
+/// Before the other: what moves meanwhile moves there.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+pub unsafe extern "C" fn totals_of_young(ctx: *const SlotContext) -> i32 {
     unsafe {
+        let index = (*ctx).index;
+        if index.is_null() {
+            return 0;
+        }
+        let Some(slot) = YOUNG.get_ptr_mut(*index) else {
+            return 0;
+        };
+        if young::keep(slot) {
+            show::<true>(*(*ctx).meta, (*slot).sk as *const u8, slot);
+        }
+    }
+    0
+}
+
+#[inline(always)]
+unsafe fn show<const PROBE: bool>(seq: *mut c_void, sk: *const u8, socket: *mut PerSocket) {
+    unsafe {
+        // Once more where somebody else changed something meanwhile: a row that is missing reads like a closed socket.
+        if is_open::<PROBE>(sk, socket) && !row::<PROBE>(seq, sk, socket) {
+            row::<PROBE>(seq, sk, socket);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn is_open<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket) -> bool {
+    unsafe {
+        let stage = (*socket).stage;
+        if stage == stage::LISTENING {
+            return true;
+        }
+        if stage != stage::ATTEMPT && stage != stage::CONNECTING && stage != stage::ESTABLISHED {
+            return false;
+        }
+        let state: u8 = load_as::<PROBE, _>(sk, Field::SK_STATE);
+        if stage == stage::ESTABLISHED {
+            if state == CLOSE {
+                // The kernel skipped the program at CLOSE.
+                tcp::ended::<PROBE>(sk, socket, tcp::CLOSE);
+            }
+            return state != CLOSE;
+        }
+        if stage == stage::ATTEMPT {
+            if h::bpf_ktime_get_ns() - (*socket).begun_ns < ATTEMPT_NS {
+                return false;
+            }
+            tcp::identify::<PROBE>(sk, socket);
+            if state == CLOSE {
+                never_sent(socket, 0);
+                return false;
+            }
+            // The kernel skipped the program at SYN_SENT.
+            (*socket).stage = stage::CONNECTING;
+        }
+        if state == SYN_SENT || state == SYN_RECV || state == CLOSE {
+            return false;
+        }
+        // The kernel skipped the program at ESTABLISHED, or it runs right now and will find this done.
+        (*socket).flags |= socket_flag::NO_DURATION;
+        (*socket).stage = stage::ESTABLISHED;
+        true
+    }
+}
+
+/// Apart, for the stack's sake. `false`: somebody changed something meanwhile.
+#[inline(never)]
+unsafe fn row<const PROBE: bool>(seq: *mut c_void, sk: *const u8, socket: *mut PerSocket) -> bool {
+    unsafe {
+        let seen = young::word_of(socket);
+        if seen & word::CLOSED != 0 || (PROBE && seen == 0) {
+            return true;
+        }
         let mut record = SocketRecord::default();
         describe(socket, header::<SocketRecord>(kind::COUNT, 0), &mut record);
-        if before & word::SETTLED != 0 {
+        let mut shown = seen | word::KNOWN;
+        if seen & word::SETTLED != 0 {
             record.flags |= socket_flag::SETTLED;
+            shown |= word::COUNTED;
         }
-        if before & word::COUNTED != 0 {
+        if seen & word::COUNTED != 0 {
             record.flags |= socket_flag::SHOWN;
         }
-        set_addresses(sk, &mut record);
+        set_addresses::<PROBE>(sk, &mut record);
         if record.stage == stage::ESTABLISHED {
-            set_totals(sk, socket, &mut record);
+            set_totals::<PROBE>(sk, socket, &mut record);
+        }
+        // All of the above was this socket's if its word is as it was. From here on a close that finds the ring full keeps
+        // this socket's totals apart.
+        if !young::change(socket, seen, shown) {
+            return false;
+        }
+        if record.stage == stage::ESTABLISHED {
             doubt_fin(socket, &mut record);
         }
         h::bpf_seq_write(
@@ -107,28 +151,7 @@ unsafe fn row(seq: *mut c_void, sk: *const u8, socket: *mut PerSocket, before: u
             addr_of_mut!(record).cast(),
             size_of::<SocketRecord>() as u32,
         );
-    }
-}
-
-/// Says what stood there before.
-#[inline(always)]
-unsafe fn show(socket: *mut PerSocket) -> Option<u64> {
-    unsafe {
-        let settled = addr_of_mut!((*socket).word).read_volatile() & word::SETTLED != 0;
-        let before = mark(
-            socket,
-            if settled {
-                word::KNOWN | word::COUNTED
-            } else {
-                word::KNOWN
-            },
-        )?;
-        // Settled just now: again, or it would be shown as counted before it was.
-        if settled == (before & word::SETTLED != 0) {
-            Some(before)
-        } else {
-            None
-        }
+        true
     }
 }
 

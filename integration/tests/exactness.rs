@@ -303,10 +303,22 @@ fn thousands_of_open_connections_are_counted_once_each() {
         (&at["accepted"], &at["active"]) == (&OPEN.into(), &OPEN.into())
             && (&at["received_bytes"], &at["sent_bytes"]) == (&(100 * OPEN).into(), &(50 * OPEN).into())
     });
+    // More ends than there are slots for young connections: the rest began in storage, and an inventory moves those that
+    // have slots, which others then get.
+    let slots = || {
+        let metrics = stage.agent.metrics();
+        metrics.sum("tarsier_bpf_map_entries", &[("map", "YOUNG")])
+    };
+    assert!(slots() > 2_000.0, "{}", slots());
+    tarsier_integration::eventually(Duration::from_secs(30), "the slots are free again", || slots() < 100.0);
     pause(TWO_PASSES);
     stage.expect(&address, &open);
     drop(held);
     stage.expect(&address, &Traffic { active: 0, ..open });
+    tarsier_integration::eventually(Duration::from_secs(20), "the other ends end, too", || {
+        let at = listen();
+        (&at["accepted"], &at["active"]) == (&OPEN.into(), &0.into())
+    });
     drop(server);
 }
 

@@ -278,14 +278,20 @@ impl TracerActor {
     fn take_inventory(&mut self, now: Now) {
         // While news is being lost there would be one after the other.
         const AT_MOST_EVERY: Duration = Duration::from_secs(1);
-        let lost = self.losses.sockets && now.monotonic_ns >= self.last_inventory_ns + nanos(AT_MOST_EVERY);
-        if now.monotonic_ns < self.next_inventory_ns && !lost {
+        const CROWDED: Duration = Duration::from_secs(10);
+        let past = |interval| now.monotonic_ns >= self.last_inventory_ns + nanos(interval);
+        let lost = self.losses.sockets && past(AT_MOST_EVERY);
+        let crowded = past(CROWDED) && self.kernel.lock().is_crowded();
+        if now.monotonic_ns < self.next_inventory_ns && !lost && !crowded {
             return;
         }
-        // What has no descriptor is born with its listener's storage, unless that was before the programs.
+        // What has no descriptor is seen to begin, unless that was before the programs.
         let waiting = self.last_inventory_ns == 0 || lost;
         self.losses.sockets = false;
-        let taken = self.kernel.lock().inventory(waiting, &self.ctx.features);
+        let taken = self
+            .kernel
+            .lock()
+            .inventory(waiting, now.monotonic_ns, &self.ctx.features);
         let end_ns = self.ctx.clock.monotonic_ns();
         self.next_inventory_ns = end_ns + nanos(self.settings.inventory_interval);
         match taken {

@@ -28,7 +28,8 @@ use std::{
     sync::Arc,
 };
 use tarsier_common::{
-    FIELDS, FIELDS_LEN, FIRST_OF_FILES, FilesPass, ListenerKey, MPTCP_FIELDS, Owner, Row, map, program,
+    FIELDS, FIELDS_LEN, FIRST_OF_FILES, FilesPass, HOLDERS, Listener, ListenerKey, MPTCP_FIELDS, Owner, Row,
+    SocketRecord, YOUNG_SLOTS, map, program,
 };
 
 /// What the loader needs to know of the node.
@@ -57,9 +58,11 @@ struct Loaded {
     hook: Option<&'static Hook>,
     iterators: Vec<(&'static str, KernelIterator)>,
     news: RingBuf<MapData>,
-    listeners: HashMap<MapData, ListenerKey, Owner>,
+    listeners: HashMap<MapData, ListenerKey, Listener>,
     parents: HashMap<MapData, u64, Owner>,
     files_pass: Array<MapData, FilesPass>,
+    /// Slots of `YOUNG` that the last totals pass showed.
+    young: u64,
     spills: Spills,
     counters: Arc<Counters>,
 }
@@ -282,7 +285,7 @@ impl Kernel {
     /// Looks at every socket that there is, so that none is unknown for being older than the programs or for having
     /// slipped past them. What it finds the next totals pass shows. `false`: there is nothing to look with.
     /// `waiting`: also those without a descriptor, for which every network namespace has to be entered.
-    pub fn inventory(&mut self, waiting: bool, features: &Features) -> Result<bool, KernelError> {
+    pub fn inventory(&mut self, waiting: bool, now_ns: u64, features: &Features) -> Result<bool, KernelError> {
         const PASSES: [&str; 2] = [program::INVENTORY_LISTENERS, program::INVENTORY_CONNECTIONS];
         let Some(loaded) = &mut self.loaded else {
             return Ok(false);
@@ -290,13 +293,9 @@ impl Kernel {
         if PASSES.iter().any(|program| loaded.iterator(program).is_none()) {
             return Ok(false);
         }
-        let keys: Vec<ListenerKey> = loaded.listeners.keys().filter_map(Result::ok).collect();
-        for key in keys {
-            // Gone already is as good.
-            drop(loaded.listeners.remove(&key));
-        }
         let keys: Vec<u64> = loaded.parents.keys().filter_map(Result::ok).collect();
         for key in keys {
+            // Gone already is as good.
             drop(loaded.parents.remove(&key));
         }
         for iterator in PASSES.iter().filter_map(|program| loaded.iterator(program)) {
@@ -306,25 +305,42 @@ impl Kernel {
                 source,
             })?;
         }
-        if waiting {
-            self.inventory_of_waiting(features);
+        if waiting && self.inventory_of_waiting(features) {
+            self.forget_listeners(now_ns);
         }
         Ok(true)
     }
 
-    /// Connections that nobody has accepted yet have no descriptor.
-    fn inventory_of_waiting(&self, features: &Features) {
-        let Some(loaded) = &self.loaded else { return };
+    /// Connections that nobody has accepted yet have no descriptor. `true`: looked for in every namespace.
+    fn inventory_of_waiting(&self, features: &Features) -> bool {
+        let Some(loaded) = &self.loaded else { return false };
         let Some(iterator) = loaded.iterator(program::INVENTORY_WAITING) else {
-            return;
+            return false;
         };
         let listeners = loaded.listeners.iter().filter_map(Result::ok);
-        let processes = listeners.map(|(key, owner)| (key.netns, owner.tgid)).collect();
-        if read_in(iterator, &processes, &self.setup.proc).not_permitted {
+        let processes = listeners
+            .map(|(key, listener)| (key.netns, listener.owner.tgid))
+            .collect();
+        let not_permitted = read_in(iterator, &processes, &self.setup.proc).not_permitted;
+        if not_permitted {
             // Nothing that is worth so much power: once somebody uses such a connection it is known.
             let hint =
                 "not seen in other network namespaces until they are used; CAP_SYS_ADMIN would show them at once";
             features.set(feature::INVENTORY_WAITING, State::Off, "no_permission", hint);
+        }
+        !not_permitted
+    }
+
+    /// Those of which the kernel skipped the programs at their end.
+    fn forget_listeners(&mut self, before_ns: u64) {
+        let Some(loaded) = &mut self.loaded else { return };
+        let all = loaded.listeners.iter().filter_map(Result::ok);
+        let stale: Vec<ListenerKey> = all
+            .filter(|(_, listener)| listener.seen_ns < before_ns)
+            .map(|(key, _)| key)
+            .collect();
+        for key in stale {
+            drop(loaded.listeners.remove(&key));
         }
     }
 
@@ -373,17 +389,28 @@ impl Kernel {
     /// The totals of all open sockets. Before the ring is read: what the ring then tells came later.
     /// `false`: there is nothing to read them with.
     pub fn read_totals(&mut self, batch: &mut RawBatch) -> Result<bool, KernelError> {
-        let loaded = self.loaded.as_ref();
-        let Some(totals) = loaded.and_then(|loaded| loaded.iterator(program::TOTALS)) else {
+        let Some(loaded) = &mut self.loaded else {
             return Ok(false);
         };
-        totals
-            .read(&mut batch.seen)
-            .map(|()| true)
-            .map_err(|source| KernelError::Io {
-                op: "cannot read the totals of the sockets",
-                source,
-            })
+        let programs = [program::TOTALS_OF_YOUNG, program::TOTALS];
+        let [Some(of_young), Some(totals)] = programs.map(|program| loaded.iterator(program)) else {
+            return Ok(false);
+        };
+        let unreadable = |source| KernelError::Io {
+            op: "cannot read the totals of the sockets",
+            source,
+        };
+        of_young.read(&mut batch.seen).map_err(unreadable)?;
+        let young = batch.seen.len() / size_of::<SocketRecord>();
+        totals.read(&mut batch.seen).map_err(unreadable)?;
+        loaded.young = young as u64;
+        Ok(true)
+    }
+
+    /// Whether many connections are where only young ones should be: an inventory moves them.
+    pub fn is_crowded(&self) -> bool {
+        let young = self.loaded.as_ref().map_or(0, |loaded| loaded.young);
+        young > u64::from(YOUNG_SLOTS / 2)
     }
 
     /// The files that are open for writing. After a whole pass the last row says so. `false`: there is nothing to read
@@ -419,10 +446,17 @@ impl Kernel {
     }
 
     /// Maps with their entries and limits.
-    pub fn fill(&self) -> [(&'static str, u64, u64); 2] {
-        self.loaded
-            .as_ref()
-            .map_or_else(Spills::nothing, |loaded| loaded.spills.fill())
+    pub fn fill(&self) -> Vec<(&'static str, u64, u64)> {
+        let Some(loaded) = &self.loaded else { return Vec::new() };
+        let mut fill = Vec::from(loaded.spills.fill());
+        fill.push((map::YOUNG, loaded.young, u64::from(YOUNG_SLOTS)));
+        fill.push((
+            map::LISTENERS,
+            loaded.listeners.keys().count() as u64,
+            u64::from(HOLDERS),
+        ));
+        fill.push((map::PARENTS, loaded.parents.keys().count() as u64, u64::from(HOLDERS)));
+        fill
     }
 }
 
@@ -462,6 +496,7 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
         counters: Arc::new(Counters(
             PerCpuArray::try_from(take(map::COUNTERS)?).map_err(typed(map::COUNTERS))?,
         )),
+        young: 0,
         iterators: Vec::new(),
         attached: [false; UNITS.len()],
         hook: None,

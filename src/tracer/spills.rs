@@ -74,14 +74,9 @@ impl Spills {
 
     /// Maps with their entries and limits.
     pub(super) fn fill(&self) -> [(&'static str, u64, u64); 2] {
-        let [sockets, sums] = Self::nothing();
         [
-            (sockets.0, self.socket_map.keys().count() as u64, CAPACITY),
-            (sums.0, self.sum_map.keys().count() as u64, CAPACITY),
+            (map::SPILLED_SOCKETS, self.socket_map.keys().count() as u64, CAPACITY),
+            (map::SPILLED_SUMS, self.sum_map.keys().count() as u64, CAPACITY),
         ]
-    }
-
-    pub(super) fn nothing() -> [(&'static str, u64, u64); 2] {
-        [(map::SPILLED_SOCKETS, 0, CAPACITY), (map::SPILLED_SUMS, 0, CAPACITY)]
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Attach {
     Connect,
     /// Over the storage of all sockets.
     Totals,
+    /// Over the slots of connections that have begun a moment ago.
+    TotalsOfYoung,
     /// Over the descriptors of all processes.
     Descriptors,
     /// Over the connections of the network namespace it is read from.
@@ -40,7 +42,7 @@ const fn unit(program: &'static str, feature: &'static str, attach: Attach) -> U
 }
 
 /// In the order of attaching: what ends things before what begins them, so that nothing is seen to begin only.
-pub(super) const UNITS: [Unit; 15 + cfg!(feature = "test-hooks") as usize] = [
+pub(super) const UNITS: [Unit; 16 + cfg!(feature = "test-hooks") as usize] = [
     #[cfg(feature = "test-hooks")]
     unit(
         program::EMPTY,
@@ -48,6 +50,7 @@ pub(super) const UNITS: [Unit; 15 + cfg!(feature = "test-hooks") as usize] = [
         Attach::Tracepoint("tcp_rcv_space_adjust"),
     ),
     unit(program::TOTALS, feature::TOTALS, Attach::Totals),
+    unit(program::TOTALS_OF_YOUNG, feature::TOTALS, Attach::TotalsOfYoung),
     unit(program::INVENTORY_LISTENERS, feature::INVENTORY, Attach::Descriptors),
     unit(program::INVENTORY_CONNECTIONS, feature::INVENTORY, Attach::Descriptors),
     unit(
@@ -194,6 +197,13 @@ pub(super) fn attach(
                 return Err(KernelError::NoMap { name: map::SOCKETS });
             };
             return attach_iterator(program, Some(sockets.fd().as_fd())).map(Some);
+        }
+        Attach::TotalsOfYoung => {
+            let program = iterator(program, "bpf_map_elem", btf).map_err(failed)?;
+            let Some(Map::Array(young)) = ebpf.map(map::YOUNG) else {
+                return Err(KernelError::NoMap { name: map::YOUNG });
+            };
+            return attach_iterator(program, Some(young.fd().as_fd())).map(Some);
         }
         Attach::Descriptors => {
             let program = iterator(program, "task_file", btf).map_err(failed)?;

@@ -40,6 +40,7 @@ fields! {
     SK_REMOTE6 = "sock_common"."skc_v6_daddr",
     SK_NET = "sock_common"."skc_net",
     SK_FLAGS = "sock_common"."skc_flags",
+    SK_COOKIE = "sock_common"."skc_cookie",
     SK_PROTOCOL = "sock"."sk_protocol",
     SK_ERROR = "sock"."sk_err",
     NET_NS = "net"."ns",

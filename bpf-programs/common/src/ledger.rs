@@ -60,6 +60,7 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     pub const NEWS: &str = "NEWS";
     pub const SOCKETS: &str = "SOCKETS";
+    pub const YOUNG: &str = "YOUNG";
     pub const SPILLED_SOCKETS: &str = "SPILLED_SOCKETS";
     pub const SPILLED_SUMS: &str = "SPILLED_SUMS";
     pub const EPOCH: &str = "EPOCH";
@@ -81,6 +82,7 @@ pub mod program {
     pub const CONNECT4: &str = "connect4";
     pub const CONNECT6: &str = "connect6";
     pub const TOTALS: &str = "totals";
+    pub const TOTALS_OF_YOUNG: &str = "totals_of_young";
     pub const INVENTORY_LISTENERS: &str = "inventory_listeners";
     pub const INVENTORY_CONNECTIONS: &str = "inventory_connections";
     pub const INVENTORY_WAITING: &str = "inventory_waiting";

@@ -198,14 +198,36 @@ pub struct Sum {
     pub comm: [u8; COMM_LEN],
 }
 
-/// Key of `LISTENERS`: what an inventory has found to listen. Tells the role of connections that began before.
+/// Connections that have begun a moment ago, in `YOUNG`. Sockets are numbered one after the other, so few of those that
+/// live at a time meet in one slot.
+pub const YOUNG_SLOTS: u32 = 4096;
+
+/// Key of `LISTENERS`: who listens where. Tells whose an accepted connection is until it is used, and the role of those that
+/// began before anybody looked.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 pub struct ListenerKey {
     pub netns: u32,
-    /// Host order.
+    /// Host order. 0: somebody there holds a socket of MPTCP.
     pub port: u16,
-    pub padding: u16,
+    /// Of the listening socket: those that it accepts have the same.
+    pub family: u16,
+    /// Zero: any.
+    pub address: [u8; 16],
+}
+const _: () = assert!(size_of::<ListenerKey>() == 24);
+
+/// Entries of `LISTENERS`, and of `PARENTS`.
+pub const HOLDERS: u32 = 16384;
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Listener {
+    pub owner: Owner,
+    /// Of the listening socket.
+    pub cookie: u64,
+    /// When it began to listen or was last found to, `CLOCK_MONOTONIC`.
+    pub seen_ns: u64,
 }
 
 #[cfg(feature = "user")]
@@ -223,4 +245,6 @@ mod pod {
     unsafe impl aya::Pod for super::ListenerKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Owner {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Listener {}
 }
