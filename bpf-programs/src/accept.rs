@@ -153,6 +153,6 @@ pub unsafe fn accepted(sk: *const u8) {
         if !mptcp::is_subflow(sk) {
             (*socket).word &= !word::SETTLED;
         }
-        (*socket).stage = stage::ESTABLISHED;
+        young::enter(socket, stage::ESTABLISHED);
     }
 }

@@ -100,7 +100,7 @@ unsafe fn begin(sk: *const u8) {
         identify::<false>(sk, socket);
         set_remote::<false>(sk, (*socket).family, &mut (*socket).remote, &mut (*socket).remote_port);
         (*socket).begun_ns = h::bpf_ktime_get_ns();
-        (*socket).stage = stage::CONNECTING;
+        young::enter(socket, stage::CONNECTING);
     }
 }
 
@@ -145,7 +145,7 @@ unsafe fn established(sk: *const u8) {
             return;
         }
         (*socket).connect_ns = h::bpf_ktime_get_ns() - (*socket).begun_ns;
-        (*socket).stage = stage::ESTABLISHED;
+        young::enter(socket, stage::ESTABLISHED);
     }
 }
 

@@ -124,6 +124,10 @@ unsafe fn row<const PROBE: bool>(seq: *mut c_void, sk: *const u8, socket: *mut P
         if seen & word::CLOSED != 0 || (PROBE && seen == 0) {
             return true;
         }
+        // The stage was read before: what follows is read after it.
+        if !young::change(socket, seen, seen) {
+            return false;
+        }
         let mut record = SocketRecord::default();
         describe(socket, header::<SocketRecord>(kind::COUNT, 0), &mut record);
         let mut shown = seen | word::KNOWN;

@@ -14,7 +14,7 @@ use crate::{
 use aya_ebpf::helpers::generated as h;
 use core::{
     ffi::c_void,
-    intrinsics::{AtomicOrdering, atomic_cxchg},
+    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xchg},
     ptr::{addr_of_mut, null_mut},
 };
 use tarsier_common::{Field, SocketRecord, YOUNG_SLOTS, column, kind, socket_flag, stage};
@@ -52,6 +52,17 @@ pub unsafe fn change(slot: *mut PerSocket, old: u64, new: u64) -> bool {
     }
 }
 
+/// The stage says that the rest is there, to a pass on another CPU, too: so all that comes before it has to be seen first.
+#[inline(always)]
+pub unsafe fn enter(socket: *mut PerSocket, stage: u8) {
+    unsafe {
+        let word = word_of(socket);
+        // Whatever comes of it, it is a barrier.
+        let _ = change(socket, word, word);
+        addr_of_mut!((*socket).stage).write_volatile(stage);
+    }
+}
+
 /// A slot for a socket that has none. Null: another socket has it.
 #[inline(always)]
 pub unsafe fn claim(cookie: u64, sk: *const u8) -> *mut PerSocket {
@@ -84,8 +95,9 @@ pub unsafe fn leave(sk: *const u8) {
 #[inline(always)]
 unsafe fn give_back(slot: *mut PerSocket) {
     unsafe {
-        (*slot).stage = 0;
-        addr_of_mut!((*slot).word).write_volatile(0);
+        enter(slot, 0);
+        // Also keeps the next one's stage from being overwritten by this.
+        atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(addr_of_mut!((*slot).word), 0);
     }
 }
 
