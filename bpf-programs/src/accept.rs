@@ -136,6 +136,9 @@ pub unsafe fn accepted(sk: *const u8) {
         let cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
         let socket = begin_by(cookie, sk);
         if socket.is_null() {
+            if !find(sk).is_null() {
+                return;
+            }
             count(kind::ACCEPTED_CLOSE, column::OBSERVED);
             count(kind::ACCEPTED_CLOSE, column::LOST);
             return;

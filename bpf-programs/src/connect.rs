@@ -10,6 +10,7 @@ use crate::{
     news::header,
     socket::{begin_by, describe, end, find_by, never_sent},
     tcp::restart,
+    young,
 };
 use aya_ebpf::{helpers::generated as h, macros::cgroup_sock_addr, programs::SockAddrContext};
 use tarsier_common::{AF_INET, AF_INET6, SocketRecord, kind, stage};
@@ -83,7 +84,7 @@ unsafe fn attempt(ctx: &SockAddrContext) -> Option<*mut PerSocket> {
         (*socket).cookie = cookie;
         (*socket).begun_ns = h::bpf_ktime_get_ns();
         (*socket).remote_port = u16::from_be((*ctx.sock_addr).user_port as u16);
-        (*socket).stage = stage::ATTEMPT;
+        young::enter(socket, stage::ATTEMPT);
         Some(socket)
     }
 }

@@ -59,13 +59,7 @@ pub unsafe extern "C" fn inventory_listeners(ctx: *const Context) -> i32 {
         } else {
             held_by(socket, task);
         }
-        let key = ListenerKey {
-            netns: (*socket).netns,
-            port: load(sk, Field::SK_PORT),
-            family: (*socket).family,
-            address: local_address::<false>(sk, (*socket).family),
-        };
-        listeners::insert(key, (*socket).owner, (*socket).cookie);
+        listens(sk, (*socket).netns, (*socket).family, (*socket).owner, (*socket).cookie);
     }
     0
 }
@@ -94,6 +88,19 @@ pub unsafe extern "C" fn inventory_connections(ctx: *const Context) -> i32 {
         young::grow_up(sk);
     }
     0
+}
+
+#[inline(never)]
+unsafe fn listens(sk: *const u8, netns: u32, family: u16, owner: Owner, cookie: u64) {
+    unsafe {
+        let key = ListenerKey {
+            netns,
+            port: load(sk, Field::SK_PORT),
+            family,
+            address: local_address::<false>(sk, family),
+        };
+        listeners::insert(key, owner, cookie);
+    }
 }
 
 /// A parent of MPTCP: its connections are found in its namespace.
@@ -258,7 +265,15 @@ pub unsafe extern "C" fn inventory_waiting(ctx: *const TcpContext) -> i32 {
         }
         // Null for requests, and for what only waits for late segments.
         let sk = h::bpf_skc_to_tcp_sock(common) as *const u8;
-        if sk.is_null() || !find(sk).is_null() {
+        if sk.is_null() {
+            return 0;
+        }
+        let known = find(sk);
+        if !known.is_null() {
+            // No descriptor leads to a listen of MPTCP: this alone says that it is still there.
+            if (*known).stage == stage::LISTENING {
+                listens(sk, (*known).netns, (*known).family, (*known).owner, (*known).cookie);
+            }
             return 0;
         }
         let (netns, family): (u32, u16) = (netns::<false>(sk), load(sk, Field::SK_FAMILY));
@@ -270,13 +285,13 @@ pub unsafe extern "C" fn inventory_waiting(ctx: *const TcpContext) -> i32 {
             new.owner = holder;
             new.word = word::SETTLED;
             if i32::from(load::<u8>(sk, Field::SK_STATE)) == LISTEN {
-                let key = ListenerKey {
+                listens(
+                    sk,
                     netns,
-                    port: load(sk, Field::SK_PORT),
                     family,
-                    address: local_address::<false>(sk, family),
-                };
-                listeners::insert(key, new.owner, h::bpf_get_socket_cookie(sk as *mut c_void));
+                    new.owner,
+                    h::bpf_get_socket_cookie(sk as *mut c_void),
+                );
             }
         } else if let Some(listener) = listener(sk, netns, family) {
             new.owner = listener.owner;

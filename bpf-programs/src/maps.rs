@@ -59,9 +59,12 @@ pub mod word {
     pub const COUNTED: u64 = 8;
     /// Of a slot: what is known has moved to the socket's storage.
     pub const MOVED: u64 = 16;
-    /// The rest of a slot's word is the cookie of the socket that has it, that of an empty one and of storage is zero.
-    pub const TAG_SHIFT: u32 = 8;
     pub const BITS: u64 = 0xff;
+    /// Then the lower byte of the generation: a pass must not take one life of a socket for the next.
+    pub const GENERATION: u64 = 0xff00;
+    pub const GENERATION_SHIFT: u32 = 8;
+    /// The rest is the cookie of the socket that has the slot; zero of an empty one, and of storage.
+    pub const COOKIE_SHIFT: u32 = 16;
 }
 
 /// Written out because `btf_maps::SkStorage` takes its sockets from a `SockAddrContext` only. Type 24 is sk_storage;

@@ -11,7 +11,7 @@ use crate::{
 use aya_ebpf::helpers::generated as h;
 use core::{
     ffi::c_void,
-    intrinsics::{AtomicOrdering, atomic_cxchg},
+    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or},
     ptr::{addr_of_mut, null_mut},
 };
 use tarsier_common::{AF_INET, Field, Header, SocketRecord, close_reason, column, kind, socket_flag, stage};
@@ -47,6 +47,10 @@ pub unsafe fn begin_by(cookie: u64, sk: *const u8) -> *mut PerSocket {
         let slot = young::claim(cookie, sk);
         if !slot.is_null() {
             return slot;
+        }
+        if !young::slot(cookie).is_null() {
+            // Somebody else began it just now.
+            return null_mut();
         }
         storage(sk, CREATE)
     }
@@ -266,13 +270,25 @@ pub unsafe fn end(socket: *mut PerSocket, record: &mut SocketRecord) {
     }
 }
 
+/// The same for a pass, which holds no lock: not if the word has changed since it was seen.
+#[inline(always)]
+pub unsafe fn close_seen(socket: *mut PerSocket, kind: u16, seen: u64) -> bool {
+    unsafe {
+        let closed = young::change(socket, seen, seen | word::CLOSED);
+        if closed {
+            (*socket).stage = stage::ENDED;
+            count(kind, column::OBSERVED);
+        }
+        closed
+    }
+}
+
 /// Marks the socket closed and says what stood there before. `None`: somebody else was faster, perhaps on another CPU.
 #[inline(always)]
 pub unsafe fn close(socket: *mut PerSocket, kind: u16) -> Option<u64> {
     unsafe {
         let at = addr_of_mut!((*socket).word);
-        let closed = at.read_volatile() & !word::BITS | word::CLOSED;
-        let before = core::intrinsics::atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(at, closed);
+        let before = atomic_or::<u64, u64, { AtomicOrdering::SeqCst }>(at, word::CLOSED);
         (*socket).stage = stage::ENDED;
         if before & word::CLOSED != 0 {
             return None;

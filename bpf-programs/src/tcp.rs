@@ -83,6 +83,9 @@ unsafe fn begin(sk: *const u8) {
         if socket.is_null() {
             socket = begin_by(cookie, sk);
             if socket.is_null() {
+                if !find(sk).is_null() {
+                    return;
+                }
                 // No memory: the connection cannot be followed.
                 count(kind::CLOSE, column::OBSERVED);
                 count(kind::CLOSE, column::LOST);
@@ -108,8 +111,10 @@ unsafe fn begin(sk: *const u8) {
 #[inline(always)]
 pub unsafe fn restart(socket: *mut PerSocket) {
     unsafe {
-        (*socket).word = (*socket).word & !word::BITS | word::SETTLED;
-        (*socket).generation += 1;
+        let generation = (*socket).generation + 1;
+        (*socket).generation = generation;
+        let lives = u64::from(generation) << word::GENERATION_SHIFT & word::GENERATION;
+        (*socket).word = (*socket).word & !(word::BITS | word::GENERATION) | lives | word::SETTLED;
         (*socket).connect_ns = 0;
         (*socket).flags = 0;
         (*socket).remote = [0; 16];
@@ -238,14 +243,26 @@ unsafe fn unlisten(sk: *const u8, socket: *mut PerSocket) {
 #[inline(always)]
 pub unsafe fn ended<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket, old: i32) {
     unsafe {
-        let kind = if (*socket).flags & socket_flag::ACCEPTED != 0 {
-            kind::ACCEPTED_CLOSE
-        } else {
-            kind::CLOSE
-        };
-        let Some(before) = close(socket, kind) else {
-            return;
-        };
+        let kind = end_kind(socket);
+        if let Some(before) = close(socket, kind) {
+            told::<PROBE>(sk, socket, kind, old, before);
+        }
+    }
+}
+
+#[inline(always)]
+pub unsafe fn end_kind(socket: *const PerSocket) -> u16 {
+    if unsafe { (*socket).flags } & socket_flag::ACCEPTED != 0 {
+        kind::ACCEPTED_CLOSE
+    } else {
+        kind::CLOSE
+    }
+}
+
+/// `before`: the word, before it was closed.
+#[inline(always)]
+pub unsafe fn told<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket, kind: u16, old: i32, before: u64) {
+    unsafe {
         if before & word::KNOWN == 0 {
             return add_up::<PROBE>(sk, socket, kind, reason::<PROBE>(sk, old));
         }

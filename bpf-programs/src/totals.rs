@@ -4,7 +4,7 @@ use crate::{
     kernel::load_as,
     maps::{PerSocket, YOUNG, word},
     news::header,
-    socket::{describe, never_sent, set_addresses, set_totals},
+    socket::{close_seen, describe, never_sent, set_addresses, set_totals},
     tcp, young,
 };
 use aya_ebpf::helpers::generated as h;
@@ -33,7 +33,7 @@ pub unsafe extern "C" fn totals(ctx: *const Context) -> i32 {
     unsafe {
         let (sk, socket) = ((*ctx).sk as *const u8, (*ctx).value);
         if !sk.is_null() && !socket.is_null() {
-            show::<false>(*(*ctx).meta, sk, socket);
+            show::<false>(*(*ctx).meta, sk, socket, young::word_of(socket));
         }
     }
     0
@@ -59,27 +59,34 @@ pub unsafe extern "C" fn totals_of_young(ctx: *const SlotContext) -> i32 {
         let Some(slot) = YOUNG.get_ptr_mut(*index) else {
             return 0;
         };
-        if young::keep(slot) {
-            show::<true>(*(*ctx).meta, (*slot).sk as *const u8, slot);
+        let seen = young::keep(slot);
+        if seen != 0 {
+            show::<true>(*(*ctx).meta, (*slot).sk as *const u8, slot, seen);
         }
     }
     0
 }
 
 #[inline(always)]
-unsafe fn show<const PROBE: bool>(seq: *mut c_void, sk: *const u8, socket: *mut PerSocket) {
+unsafe fn show<const PROBE: bool>(seq: *mut c_void, sk: *const u8, socket: *mut PerSocket, seen: u64) {
     unsafe {
         // Once more where somebody else changed something meanwhile: a row that is missing reads like a closed socket.
-        if is_open::<PROBE>(sk, socket) && !row::<PROBE>(seq, sk, socket) {
-            row::<PROBE>(seq, sk, socket);
+        if is_open::<PROBE>(sk, socket, seen) && !row::<PROBE>(seq, sk, socket, seen) {
+            row::<PROBE>(seq, sk, socket, seen);
         }
     }
 }
 
+/// Another connection's by now: another socket has the slot, or this one has begun another life.
 #[inline(always)]
-unsafe fn is_open<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket) -> bool {
+fn is_another(word: u64, seen: u64) -> bool {
+    (word ^ seen) & !word::BITS != 0
+}
+
+#[inline(always)]
+unsafe fn is_open<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket, seen: u64) -> bool {
     unsafe {
-        let stage = (*socket).stage;
+        let stage = addr_of_mut!((*socket).stage).read_volatile();
         if stage == stage::LISTENING {
             return true;
         }
@@ -88,14 +95,21 @@ unsafe fn is_open<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket) -> b
         }
         let state: u8 = load_as::<PROBE, _>(sk, Field::SK_STATE);
         if stage == stage::ESTABLISHED {
-            if state == CLOSE {
-                // The kernel skipped the program at CLOSE.
-                tcp::ended::<PROBE>(sk, socket, tcp::CLOSE);
+            if state != CLOSE {
+                return true;
             }
-            return state != CLOSE;
+            // The kernel skipped the program at CLOSE, unless this is over meanwhile.
+            let kind = tcp::end_kind(socket);
+            if seen & word::CLOSED == 0 && close_seen(socket, kind, seen) {
+                tcp::told::<PROBE>(sk, socket, kind, tcp::CLOSE, seen);
+            }
+            return false;
         }
         if stage == stage::ATTEMPT {
             if h::bpf_ktime_get_ns() - (*socket).begun_ns < ATTEMPT_NS {
+                return false;
+            }
+            if is_another(young::word_of(socket), seen) {
                 return false;
             }
             tcp::identify::<PROBE>(sk, socket);
@@ -118,10 +132,10 @@ unsafe fn is_open<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket) -> b
 
 /// Apart, for the stack's sake. `false`: somebody changed something meanwhile.
 #[inline(never)]
-unsafe fn row<const PROBE: bool>(seq: *mut c_void, sk: *const u8, socket: *mut PerSocket) -> bool {
+unsafe fn row<const PROBE: bool>(seq: *mut c_void, sk: *const u8, socket: *mut PerSocket, before: u64) -> bool {
     unsafe {
         let seen = young::word_of(socket);
-        if seen & word::CLOSED != 0 || (PROBE && seen == 0) {
+        if seen & word::CLOSED != 0 || is_another(seen, before) {
             return true;
         }
         // The stage was read before: what follows is read after it.

@@ -14,7 +14,7 @@ use crate::{
 use aya_ebpf::helpers::generated as h;
 use core::{
     ffi::c_void,
-    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xchg},
+    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xchg},
     ptr::{addr_of_mut, null_mut},
 };
 use tarsier_common::{Field, SocketRecord, YOUNG_SLOTS, column, kind, socket_flag, stage};
@@ -31,7 +31,7 @@ pub unsafe fn slot(cookie: u64) -> *mut PerSocket {
     let Some(slot) = YOUNG.get_ptr_mut(cookie as u32 % YOUNG_SLOTS) else {
         return null_mut();
     };
-    if cookie != 0 && unsafe { word_of(slot) } >> word::TAG_SHIFT == cookie {
+    if cookie != 0 && unsafe { word_of(slot) } >> word::COOKIE_SHIFT == cookie {
         slot
     } else {
         null_mut()
@@ -56,9 +56,8 @@ pub unsafe fn change(slot: *mut PerSocket, old: u64, new: u64) -> bool {
 #[inline(always)]
 pub unsafe fn enter(socket: *mut PerSocket, stage: u8) {
     unsafe {
-        let word = word_of(socket);
-        // Whatever comes of it, it is a barrier.
-        let _ = change(socket, word, word);
+        // Changes nothing, and is a barrier.
+        atomic_or::<u64, u64, { AtomicOrdering::SeqCst }>(addr_of_mut!((*socket).word), 0);
         addr_of_mut!((*socket).stage).write_volatile(stage);
     }
 }
@@ -67,10 +66,15 @@ pub unsafe fn enter(socket: *mut PerSocket, stage: u8) {
 #[inline(always)]
 pub unsafe fn claim(cookie: u64, sk: *const u8) -> *mut PerSocket {
     unsafe {
+        let tag = cookie << word::COOKIE_SHIFT;
+        // Cookies that are made while another is being made on this CPU count down from the largest number.
+        if tag >> word::COOKIE_SHIFT != cookie {
+            return null_mut();
+        }
         let Some(slot) = YOUNG.get_ptr_mut(cookie as u32 % YOUNG_SLOTS) else {
             return null_mut();
         };
-        if word_of(slot) != 0 || !change(slot, 0, cookie << word::TAG_SHIFT) {
+        if word_of(slot) != 0 || !change(slot, 0, tag) {
             return null_mut();
         }
         // Its stage, which is none, says that the rest is not to be read yet.
@@ -130,26 +134,34 @@ pub unsafe fn grow_up(sk: *const u8) {
     }
 }
 
+/// A word that no socket has.
+const LEAVING: u32 = word::CLOSED as u32;
+
 /// Who found a slot may still write to it for a moment after it has moved.
 const MOVED_NS: u64 = 1_000_000_000;
 
-/// What a pass has to see to before it shows a slot. `false`: there is nothing to show.
+/// What a pass has to see to before it shows a slot: its word, to which all that the pass then does is tied. 0: there is
+/// nothing to show.
 #[inline(always)]
-pub unsafe fn keep(slot: *mut PerSocket) -> bool {
+pub unsafe fn keep(slot: *mut PerSocket) -> u64 {
     unsafe {
         let seen = word_of(slot);
-        if seen == 0 {
-            return false;
+        // Without a stage it is just being taken, or given back. The rest is read after that.
+        if seen == 0 || addr_of_mut!((*slot).stage).read_volatile() == 0 || !change(slot, seen, seen) {
+            return 0;
         }
-        if load_as::<true, u64>((*slot).sk as *const u8, Field::SK_COOKIE) != seen >> word::TAG_SHIFT {
+        if load_as::<true, u64>((*slot).sk as *const u8, Field::SK_COOKIE) != seen >> word::COOKIE_SHIFT {
             abandoned(slot, seen);
-            return false;
+            return 0;
         }
         if seen & word::MOVED != 0 && h::bpf_ktime_get_ns() - (*slot).begun_ns > MOVED_NS {
-            give_back(slot);
-            return false;
+            // From here on it is nobody's but the pass's, unless it has been given back meanwhile.
+            if change(slot, seen, u64::from(LEAVING)) {
+                give_back(slot);
+            }
+            return 0;
         }
-        seen & word::CLOSED == 0
+        if seen & word::CLOSED == 0 { seen } else { 0 }
     }
 }
 
@@ -157,7 +169,7 @@ pub unsafe fn keep(slot: *mut PerSocket) -> bool {
 #[inline(never)]
 unsafe fn abandoned(slot: *mut PerSocket, seen: u64) {
     unsafe {
-        if !change(slot, seen, seen & !word::BITS | word::CLOSED) {
+        if !change(slot, seen, u64::from(LEAVING)) {
             // It has just been given back.
             return;
         }

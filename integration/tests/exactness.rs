@@ -474,3 +474,29 @@ fn a_process_older_than_the_agent_is_known() {
     }
     .expect_of(&agent, client.id(), &address);
 }
+
+/// Passes over the totals meet sockets that end one connection and begin the next.
+#[test]
+fn many_connections_of_one_socket_while_passes_look() {
+    const TIMES: u64 = 10_000;
+    if !ready() {
+        return;
+    }
+    let stage = Stage::with(Agent::builder().set("KERNEL__TOTALS_INTERVAL", "10ms"));
+    let [open, other] = [free_port(), free_port()].map(|port| stage.netns.outside(port)[0].to_string());
+    let server = stage.server().start(&["serve", &open, &other]);
+    let count = TIMES.to_string();
+    stage.client().run(&["unspec", &open, &other, "--count", &count]);
+    let each = Traffic {
+        successful: TIMES,
+        ..Traffic::default()
+    };
+    for address in [&open, &other] {
+        stage.expect(address, &each);
+    }
+    pause(TWO_PASSES);
+    for address in [&open, &other] {
+        stage.expect(address, &each);
+    }
+    drop(server);
+}

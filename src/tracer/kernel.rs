@@ -22,6 +22,7 @@ use aya::{
     programs::Program,
 };
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::{AsFd, AsRawFd},
     path::PathBuf,
@@ -63,6 +64,8 @@ struct Loaded {
     files_pass: Array<MapData, FilesPass>,
     /// Slots of `YOUNG` that the last totals pass showed.
     young: u64,
+    /// The same of the first pass after an inventory.
+    settled: Option<u64>,
     spills: Spills,
     counters: Arc<Counters>,
 }
@@ -305,38 +308,44 @@ impl Kernel {
                 source,
             })?;
         }
-        if waiting && self.inventory_of_waiting(features) {
-            self.forget_listeners(now_ns);
+        if waiting {
+            let visited = self.inventory_of_waiting(features);
+            self.forget_listeners(&visited, now_ns);
+        }
+        if let Some(loaded) = &mut self.loaded {
+            loaded.settled = None;
         }
         Ok(true)
     }
 
-    /// Connections that nobody has accepted yet have no descriptor. `true`: looked for in every namespace.
-    fn inventory_of_waiting(&self, features: &Features) -> bool {
-        let Some(loaded) = &self.loaded else { return false };
+    /// Connections that nobody has accepted yet have no descriptor. Says in which namespaces it has looked for them.
+    fn inventory_of_waiting(&self, features: &Features) -> BTreeSet<u32> {
+        let Some(loaded) = &self.loaded else {
+            return BTreeSet::new();
+        };
         let Some(iterator) = loaded.iterator(program::INVENTORY_WAITING) else {
-            return false;
+            return BTreeSet::new();
         };
         let listeners = loaded.listeners.iter().filter_map(Result::ok);
         let processes = listeners
             .map(|(key, listener)| (key.netns, listener.owner.tgid))
             .collect();
-        let not_permitted = read_in(iterator, &processes, &self.setup.proc).not_permitted;
-        if not_permitted {
+        let looks = read_in(iterator, &processes, &self.setup.proc);
+        if looks.not_permitted {
             // Nothing that is worth so much power: once somebody uses such a connection it is known.
             let hint =
                 "not seen in other network namespaces until they are used; CAP_SYS_ADMIN would show them at once";
             features.set(feature::INVENTORY_WAITING, State::Off, "no_permission", hint);
         }
-        !not_permitted
+        looks.visited
     }
 
     /// Those of which the kernel skipped the programs at their end.
-    fn forget_listeners(&mut self, before_ns: u64) {
+    fn forget_listeners(&mut self, visited: &BTreeSet<u32>, before_ns: u64) {
         let Some(loaded) = &mut self.loaded else { return };
         let all = loaded.listeners.iter().filter_map(Result::ok);
         let stale: Vec<ListenerKey> = all
-            .filter(|(_, listener)| listener.seen_ns < before_ns)
+            .filter(|(key, listener)| visited.contains(&key.netns) && listener.seen_ns < before_ns)
             .map(|(key, _)| key)
             .collect();
         for key in stale {
@@ -404,13 +413,16 @@ impl Kernel {
         let young = batch.seen.len() / size_of::<SocketRecord>();
         totals.read(&mut batch.seen).map_err(unreadable)?;
         loaded.young = young as u64;
+        loaded.settled.get_or_insert(young as u64);
         Ok(true)
     }
 
-    /// Whether many connections are where only young ones should be: an inventory moves them.
+    /// Whether many connections are where only young ones should be: an inventory moves them, but for those that no
+    /// descriptor leads to.
     pub fn is_crowded(&self) -> bool {
-        let young = self.loaded.as_ref().map_or(0, |loaded| loaded.young);
-        young > u64::from(YOUNG_SLOTS / 2)
+        let Some(loaded) = &self.loaded else { return false };
+        let more = |settled| loaded.young > settled + u64::from(YOUNG_SLOTS / 4);
+        loaded.young > u64::from(YOUNG_SLOTS / 2) && loaded.settled.is_some_and(more)
     }
 
     /// The files that are open for writing. After a whole pass the last row says so. `false`: there is nothing to read
@@ -497,6 +509,7 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
             PerCpuArray::try_from(take(map::COUNTERS)?).map_err(typed(map::COUNTERS))?,
         )),
         young: 0,
+        settled: None,
         iterators: Vec::new(),
         attached: [false; UNITS.len()],
         hook: None,

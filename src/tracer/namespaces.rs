@@ -4,18 +4,27 @@ use rustix::{
     io::Errno,
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
-use std::{collections::BTreeMap, fs::File, io, os::fd::AsFd, path::Path, thread};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io,
+    os::fd::AsFd,
+    path::Path,
+    thread,
+};
 
-/// What stopped a look into another namespace.
+/// What came of a look into the namespaces.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+pub(super) struct Looks {
+    /// Where it was read to the end.
+    pub visited: BTreeSet<u32>,
     /// Entering them takes CAP_SYS_ADMIN.
     pub not_permitted: bool,
 }
 
 /// `processes`: one for each namespace. Those that have gone, and with them perhaps their namespace, are left out.
-pub(super) fn read_in(iterator: &Iterator, processes: &BTreeMap<u32, u32>, proc: &Path) -> Refusals {
-    let mut refusals = Refusals::default();
+pub(super) fn read_in(iterator: &Iterator, processes: &BTreeMap<u32, u32>, proc: &Path) -> Looks {
+    let mut looks = Looks::default();
     let own = inode(&proc.join("thread-self/ns/net"));
     for (netns, tgid) in processes {
         let path = proc.join(tgid.to_string()).join("ns/net");
@@ -32,12 +41,16 @@ pub(super) fn read_in(iterator: &Iterator, processes: &BTreeMap<u32, u32>, proc:
                 inside.join().unwrap_or(Err(io::ErrorKind::Other.into()))
             })
         } else {
-            Ok(())
+            continue;
         };
-        refusals.not_permitted |=
-            result.is_err_and(|error| Errno::from_io_error(&error).is_some_and(|errno| errno == Errno::PERM));
+        match result {
+            Ok(()) => {
+                looks.visited.insert(*netns);
+            }
+            Err(error) => looks.not_permitted |= Errno::from_io_error(&error) == Some(Errno::PERM),
+        }
     }
-    refusals
+    looks
 }
 
 /// Of the namespace that a link names.
