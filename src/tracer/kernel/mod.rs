@@ -1,11 +1,12 @@
 //! Loads the object program by program, attaches what loads, and says of the rest why not. What is missing is tried again.
 //!
 //! Outlives the tracer actor: a restarted one finds programs and maps as they were.
+mod inventory;
+
 use super::{
     btf::Btf,
     error::{KernelError, hint},
     iter::Iterator as KernelIterator,
-    namespaces::read_in,
     spills::Spills,
     units::{Attach, HOOKS, Hook, UNITS, Unit, attach, detach},
 };
@@ -22,7 +23,6 @@ use aya::{
     programs::Program,
 };
 use std::{
-    collections::BTreeSet,
     io,
     os::fd::{AsFd, AsRawFd},
     path::PathBuf,
@@ -285,74 +285,6 @@ impl Kernel {
         }
     }
 
-    /// Looks at every socket that there is, so that none is unknown for being older than the programs or for having
-    /// slipped past them. What it finds the next totals pass shows. `false`: there is nothing to look with.
-    /// `waiting`: also those without a descriptor, for which every network namespace has to be entered.
-    pub fn inventory(&mut self, waiting: bool, now_ns: u64, features: &Features) -> Result<bool, KernelError> {
-        const PASSES: [&str; 2] = [program::INVENTORY_LISTENERS, program::INVENTORY_CONNECTIONS];
-        let Some(loaded) = &mut self.loaded else {
-            return Ok(false);
-        };
-        if PASSES.iter().any(|program| loaded.iterator(program).is_none()) {
-            return Ok(false);
-        }
-        let keys: Vec<u64> = loaded.parents.keys().filter_map(Result::ok).collect();
-        for key in keys {
-            // Gone already is as good.
-            drop(loaded.parents.remove(&key));
-        }
-        for iterator in PASSES.iter().filter_map(|program| loaded.iterator(program)) {
-            let read = iterator.read(&mut Vec::new());
-            read.map_err(|source| KernelError::Io {
-                op: "cannot go through the sockets",
-                source,
-            })?;
-        }
-        if waiting {
-            let visited = self.inventory_of_waiting(features);
-            self.forget_listeners(&visited, now_ns);
-        }
-        if let Some(loaded) = &mut self.loaded {
-            loaded.settled = None;
-        }
-        Ok(true)
-    }
-
-    /// Connections that nobody has accepted yet have no descriptor. Says in which namespaces it has looked for them.
-    fn inventory_of_waiting(&self, features: &Features) -> BTreeSet<u32> {
-        let Some(loaded) = &self.loaded else {
-            return BTreeSet::new();
-        };
-        let Some(iterator) = loaded.iterator(program::INVENTORY_WAITING) else {
-            return BTreeSet::new();
-        };
-        let listeners = loaded.listeners.iter().filter_map(Result::ok);
-        let processes = listeners
-            .map(|(key, listener)| (key.netns, listener.owner.tgid))
-            .collect();
-        let looks = read_in(iterator, &processes, &self.setup.proc);
-        if looks.not_permitted {
-            // Nothing that is worth so much power: once somebody uses such a connection it is known.
-            let hint =
-                "not seen in other network namespaces until they are used; CAP_SYS_ADMIN would show them at once";
-            features.set(feature::INVENTORY_WAITING, State::Off, "no_permission", hint);
-        }
-        looks.visited
-    }
-
-    /// Those of which the kernel skipped the programs at their end.
-    fn forget_listeners(&mut self, visited: &BTreeSet<u32>, before_ns: u64) {
-        let Some(loaded) = &mut self.loaded else { return };
-        let all = loaded.listeners.iter().filter_map(Result::ok);
-        let stale: Vec<ListenerKey> = all
-            .filter(|(key, listener)| visited.contains(&key.netns) && listener.seen_ns < before_ns)
-            .map(|(key, _)| key)
-            .collect();
-        for key in stale {
-            drop(loaded.listeners.remove(&key));
-        }
-    }
-
     fn all_degraded(&self, features: &Features, error: &KernelError) {
         let (reason, hint) = (error.reason(), hint(error));
         match error {
@@ -415,14 +347,6 @@ impl Kernel {
         loaded.young = young as u64;
         loaded.settled.get_or_insert(young as u64);
         Ok(true)
-    }
-
-    /// Whether many connections are where only young ones should be: an inventory moves them, but for those that no
-    /// descriptor leads to.
-    pub fn is_crowded(&self) -> bool {
-        let Some(loaded) = &self.loaded else { return false };
-        let more = |settled| loaded.young > settled + u64::from(YOUNG_SLOTS / 4);
-        loaded.young > u64::from(YOUNG_SLOTS / 2) && loaded.settled.is_some_and(more)
     }
 
     /// The files that are open for writing. After a whole pass the last row says so. `false`: there is nothing to read
