@@ -4,7 +4,8 @@
 //! An inventory moves what stays.
 //!
 //! A slot is given back when the kernel destroys the socket, so never while a process sends or receives on it. A totals
-//! pass may meet one that is given back and taken again: the word, which contains the cookie, tells.
+//! pass may meet one that is given back and taken again, or a socket that has begun its next connection: the word, which
+//! contains cookie and generation, tells.
 use crate::{
     kernel::{load, load_as},
     maps::{PerSocket, SOCKETS, YOUNG, address, word},
@@ -135,7 +136,7 @@ pub unsafe fn grow_up(sk: *const u8) {
 }
 
 /// A word that no socket has.
-const LEAVING: u32 = word::CLOSED as u32;
+const LEAVING: u64 = word::CLOSED;
 
 /// Who found a slot may still write to it for a moment after it has moved.
 const MOVED_NS: u64 = 1_000_000_000;
@@ -156,7 +157,7 @@ pub unsafe fn keep(slot: *mut PerSocket) -> u64 {
         }
         if seen & word::MOVED != 0 && h::bpf_ktime_get_ns() - (*slot).begun_ns > MOVED_NS {
             // From here on it is nobody's but the pass's, unless it has been given back meanwhile.
-            if change(slot, seen, u64::from(LEAVING)) {
+            if change(slot, seen, LEAVING) {
                 give_back(slot);
             }
             return 0;
@@ -169,7 +170,7 @@ pub unsafe fn keep(slot: *mut PerSocket) -> u64 {
 #[inline(never)]
 unsafe fn abandoned(slot: *mut PerSocket, seen: u64) {
     unsafe {
-        if !change(slot, seen, u64::from(LEAVING)) {
+        if !change(slot, seen, LEAVING) {
             // It has just been given back.
             return;
         }
