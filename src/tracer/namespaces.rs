@@ -9,7 +9,7 @@ use std::{
     fs::File,
     io,
     os::fd::AsFd,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -22,15 +22,14 @@ pub(super) struct Looks {
     pub not_permitted: bool,
 }
 
-/// `processes`: one for each namespace. Those that have gone, and with them perhaps their namespace, are left out.
-pub(super) fn read_in(iterator: &Iterator, processes: &BTreeMap<u32, u32>, proc: &Path) -> Looks {
+/// `processes`: who holds sockets of each namespace. Where all of them have gone, the namespace is left out.
+pub(super) fn read_in(iterator: &Iterator, processes: &BTreeMap<u32, BTreeSet<u32>>, proc: &Path) -> Looks {
     let mut looks = Looks::default();
     let own = inode(&proc.join("thread-self/ns/net"));
-    for (netns, tgid) in processes {
-        let path = proc.join(tgid.to_string()).join("ns/net");
+    for (netns, holders) in processes {
         let result = if own == Some(*netns) {
             iterator.read(&mut Vec::new())
-        } else if inode(&path) == Some(*netns) {
+        } else if let Some(path) = door(*netns, holders, proc) {
             // It stays where it goes, and so ends there.
             thread::scope(|scope| {
                 let inside = scope.spawn(|| {
@@ -53,9 +52,37 @@ pub(super) fn read_in(iterator: &Iterator, processes: &BTreeMap<u32, u32>, proc:
     looks
 }
 
+/// By which a namespace can be entered. A socket stays in the namespace it was made in, its holder need not.
+fn door(netns: u32, holders: &BTreeSet<u32>, proc: &Path) -> Option<PathBuf> {
+    let mut paths = holders.iter().map(|tgid| proc.join(tgid.to_string()).join("ns/net"));
+    paths.find(|path| inode(path) == Some(netns))
+}
+
 /// Of the namespace that a link names.
 fn inode(link: &Path) -> Option<u32> {
     let target = std::fs::read_link(link).ok()?;
     let (_, number) = target.to_str()?.split_once(":[")?;
     number.strip_suffix(']')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::symlink};
+
+    #[test]
+    fn a_namespace_is_entered_by_a_holder_that_is_still_in_it() {
+        let proc = tempfile::tempdir().unwrap();
+        for (tgid, netns) in [(7, 1), (8, 2), (9, 1)] {
+            let folder = proc.path().join(format!("{tgid}/ns"));
+            fs::create_dir_all(&folder).unwrap();
+            symlink(format!("net:[{netns}]"), folder.join("net")).unwrap();
+        }
+        let found = |netns, holders: &[u32]| door(netns, &holders.iter().copied().collect(), proc.path());
+        let inside = proc.path().join("8/ns/net");
+        // 7 and 9 made their sockets elsewhere, 6 has gone.
+        assert_eq!(found(2, &[6, 7, 8, 9]), Some(inside));
+        assert_eq!(found(2, &[6, 7, 9]), None);
+        assert_eq!(found(3, &[]), None);
+    }
 }

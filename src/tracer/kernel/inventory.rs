@@ -4,7 +4,7 @@ use crate::{
     base::features::{Features, State, feature},
     tracer::namespaces::read_in,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tarsier_common::{ListenerKey, YOUNG_SLOTS, program};
 
 impl Kernel {
@@ -49,10 +49,10 @@ impl Kernel {
         let Some(iterator) = loaded.iterator(program::INVENTORY_WAITING) else {
             return BTreeSet::new();
         };
-        let listeners = loaded.listeners.iter().filter_map(Result::ok);
-        let processes = listeners
-            .map(|(key, listener)| (key.netns, listener.owner.tgid))
-            .collect();
+        let mut processes = BTreeMap::<u32, BTreeSet<u32>>::new();
+        for (key, listener) in loaded.listeners.iter().filter_map(Result::ok) {
+            processes.entry(key.netns).or_default().insert(listener.owner.tgid);
+        }
         let looks = read_in(iterator, &processes, &self.setup.proc);
         if looks.not_permitted {
             // Nothing that is worth so much power: once somebody uses such a connection it is known.
