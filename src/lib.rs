@@ -6,6 +6,7 @@
 //!  (2) decode/     record to event
 //!  (4) registry/   process to cgroup to container; the only router
 //!  (5) container/  one actor per container: connections, destinations, listens
+//!      runtimes/   who is this container: Docker, Podman, containerd, CRI-O, systemd
 //!      collect/    blocking looks at /proc and cgroupfs for the registry
 //!  (6) metrics/    samples to families to text
 //!  (7) http/ cli/  what a scraper and a person see
@@ -19,6 +20,7 @@ pub mod decode;
 pub mod recording;
 
 pub mod registry;
+pub mod runtimes;
 
 pub mod container;
 
