@@ -8,6 +8,8 @@ pub struct Metadata {
     pub runtime: Runtime,
     /// Without a leading slash; empty where the runtime has none.
     pub name: String,
+    /// Of containerd: names are unique within one. Empty elsewhere.
+    pub namespace: String,
     pub image: String,
     /// Of a CRI container that holds the namespaces of its pod.
     pub sandbox: bool,
@@ -67,6 +69,7 @@ impl Metadata {
         Self {
             runtime,
             name: String::new(),
+            namespace: String::new(),
             image: String::new(),
             sandbox: false,
             labels: BTreeMap::new(),
