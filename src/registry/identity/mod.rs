@@ -1,13 +1,16 @@
-//! Who a process belongs to, told from its cgroup path and its name alone.
+//! Who a process belongs to, told from its cgroup path, its name, and what a runtime says.
 //!
 //! The flow: [`CgroupFile`] (what `/proc/PID/cgroup` says) → [`placement`] (the one path that counts) → [`owner`] (the
-//! container, if any) → [`app_id`]; a process of no container gets a [`standalone_id`].
+//! container, if any) → [`app_id`]; a process of no container gets a [`standalone_id`]. [`lookup`] says which runtime may
+//! know more of a path.
 
 mod cgroup_file;
+mod gvisor;
 mod owner;
 
 mod names;
 
 pub use cgroup_file::{CgroupFile, CgroupPath, CgroupRoot, MAX_FILE_BYTES, placement};
+pub use gvisor::{pod_of as gvisor_pod, sandbox_id};
 pub use names::{app_id, is_standalone, standalone_id};
-pub use owner::{IgnoredReason, Owner, owner};
+pub use owner::{IgnoredReason, Owner, lookup, owner};

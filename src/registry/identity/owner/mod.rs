@@ -1,7 +1,10 @@
 //! Which container a cgroup path stands for.
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
-use crate::base::ids::ContainerId;
+use crate::{
+    base::ids::ContainerId,
+    runtimes::{Engines, Lookup},
+};
 use serde::{Deserialize, Serialize};
 
 /// Whom a cgroup path says its processes belong to.
@@ -18,12 +21,15 @@ pub enum Owner {
 pub enum IgnoredReason {
     /// It holds a container's terminal for the runtime: plumbing that would only double the number of containers.
     ContainerMonitor,
+    /// It holds a pod's namespaces, and does nothing else.
+    PodSandbox,
 }
 
 impl IgnoredReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ContainerMonitor => "container_monitor",
+            Self::PodSandbox => "pod_sandbox",
         }
     }
 }
@@ -33,12 +39,21 @@ impl IgnoredReason {
 /// A container that may write cgroups can name itself what it likes below its own cgroup. Nothing here trusts a path
 /// with more than a label.
 pub fn owner(path: &str) -> Owner {
+    told(path).map_or(Owner::Standalone, |told| told.owner)
+}
+
+/// Which runtime may know more of whom `path` names. The same rows as for [`owner`].
+pub fn lookup(path: &str) -> Option<Lookup> {
+    told(path)?.lookup
+}
+
+fn told(path: &str) -> Option<Told> {
     let path = Path::new(path);
-    ROWS.iter().find_map(|row| row(&path)).unwrap_or(Owner::Standalone)
+    ROWS.iter().find_map(|row| row(&path))
 }
 
 /// The first row that answers decides.
-const ROWS: [fn(&Path<'_>) -> Option<Owner>; 9] = [
+const ROWS: [fn(&Path<'_>) -> Option<Told>; 10] = [
     talos_init,
     users_and_init,
     container_monitor,
@@ -48,7 +63,27 @@ const ROWS: [fn(&Path<'_>) -> Option<Owner>; 9] = [
     systemd,
     lxc,
     any_engine,
+    containerd_by_name,
 ];
+
+/// What a row makes of a path.
+struct Told {
+    owner: Owner,
+    lookup: Option<Lookup>,
+}
+
+impl Told {
+    fn ask(mut self, lookup: Lookup) -> Self {
+        self.lookup = Some(lookup);
+        self
+    }
+}
+
+impl From<Owner> for Told {
+    fn from(owner: Owner) -> Self {
+        Self { owner, lookup: None }
+    }
+}
 
 struct Path<'a> {
     whole: &'a str,
@@ -77,29 +112,29 @@ impl<'a> Path<'a> {
     }
 }
 
-fn talos_init(path: &Path<'_>) -> Option<Owner> {
+fn talos_init(path: &Path<'_>) -> Option<Told> {
     (path.whole == "/init").then(|| container(&["talos", "init"]))
 }
 
 /// Everything below a user's slice is named by that user, containers of rootless engines included: an id taken from
 /// there could be that of somebody else's container.
-fn users_and_init(path: &Path<'_>) -> Option<Owner> {
+fn users_and_init(path: &Path<'_>) -> Option<Told> {
     ["user.slice", "init.scope", "systemd"]
         .contains(&path.first())
-        .then_some(Owner::Standalone)
+        .then_some(Owner::Standalone.into())
 }
 
-fn container_monitor(path: &Path<'_>) -> Option<Owner> {
+fn container_monitor(path: &Path<'_>) -> Option<Told> {
     let monitor = |segment: &&str| segment.starts_with("crio-conmon-") || segment.starts_with("libpod-conmon-");
     path.segments
         .iter()
         .any(monitor)
-        .then_some(Owner::Ignored(IgnoredReason::ContainerMonitor))
+        .then_some(Owner::Ignored(IgnoredReason::ContainerMonitor).into())
 }
 
 /// Of nested clusters the innermost. (The Go agent looks at a leading `docker` first, and so takes all pods of a
 /// cluster that runs in Docker for the one container around them.)
-fn kubernetes(path: &Path<'_>) -> Option<Owner> {
+fn kubernetes(path: &Path<'_>) -> Option<Told> {
     let inside = || {
         path.whole
             .rmatch_indices("kubepods")
@@ -108,10 +143,11 @@ fn kubernetes(path: &Path<'_>) -> Option<Owner> {
     let with_id = inside().find_map(|text| {
         let id = hex64(text)?;
         let before = text.split_once(id).map(|(before, _)| before).unwrap_or_default();
-        Some(match pod_uid(before) {
+        let told = match pod_uid(before) {
             Some(uid) => container(&["pod", &uid, short(id)]),
             None => container(&["pod", short(id)]),
-        })
+        };
+        Some(told.ask(by_id(id, engine_before(before))))
     });
     // gVisor keeps its containers inside one sandbox process, which sits in the cgroup of the pod.
     with_id.or_else(|| {
@@ -119,6 +155,19 @@ fn kubernetes(path: &Path<'_>) -> Option<Owner> {
             .find_map(pod_uid)
             .map(|uid| container(&["pod", &uid, "sandbox"]))
     })
+}
+
+/// The systemd driver writes the engine before the id; the cgroupfs driver does not.
+fn engine_before(text: &str) -> Engines {
+    const MARKS: [(&str, Engines); 5] = [
+        ("crio-", Engines::Crio),
+        ("cri-containerd-", Engines::Containerd),
+        ("cri-containerd:", Engines::Containerd),
+        ("docker-", Engines::Docker),
+        ("libpod-", Engines::Podman),
+    ];
+    let mark = MARKS.iter().find(|(mark, _)| text.ends_with(mark));
+    mark.map_or(Engines::Any, |(_, engines)| *engines)
 }
 
 /// `pod<uid>` or `kubepods-<class>-pod<uid>.slice`; systemd's names cannot hold the dashes of the uid.
@@ -134,21 +183,23 @@ fn pod_uid(text: &str) -> Option<String> {
 
 /// Docker, Podman and nerdctl, under either cgroup driver. Where there is no id after the prefix, it is a service that
 /// has such a name. (The Go agent gives up on `docker-registry.service`, and does not know Podman and nerdctl.)
-fn docker(path: &Path<'_>) -> Option<Owner> {
+fn docker(path: &Path<'_>) -> Option<Told> {
+    const PREFIXES: [(&str, Engines); 3] = [
+        ("docker-", Engines::Docker),
+        ("libpod-", Engines::Podman),
+        ("nerdctl-", Engines::Containerd),
+    ];
+    if path.first() == "docker" {
+        return hex64(path.whole).map(|id| engine(id, Engines::Docker));
+    }
     let unit = path.unit();
-    let id = if path.first() == "docker" {
-        hex64(path.whole)
-    } else {
-        ["docker-", "libpod-", "nerdctl-"]
-            .iter()
-            .find_map(|prefix| unit.strip_prefix(prefix))
-            .and_then(hex64)
-    };
-    id.map(engine)
+    let after = |(prefix, engines): &(&str, Engines)| Some((unit.strip_prefix(prefix)?, *engines));
+    let (rest, engines) = PREFIXES.iter().find_map(after)?;
+    hex64(rest).map(|id| engine(id, engines))
 }
 
 /// The services of a Talos node, which has no systemd.
-fn talos(path: &Path<'_>) -> Option<Owner> {
+fn talos(path: &Path<'_>) -> Option<Told> {
     let name = path.segments.get(1)?;
     ["system", "podruntime"]
         .contains(&path.first())
@@ -158,7 +209,7 @@ fn talos(path: &Path<'_>) -> Option<Owner> {
 /// Services by slice and name. Deeper segments are the unit's own affair, so the instances of a template fold into
 /// their slice. (The Go agent takes a service for a bare process if a cgroup that the service made for itself has a
 /// name in `.scope`.)
-fn systemd(path: &Path<'_>) -> Option<Owner> {
+fn systemd(path: &Path<'_>) -> Option<Told> {
     const SLICES: [&str; 6] = [
         "system.slice",
         "runtime.slice",
@@ -172,12 +223,19 @@ fn systemd(path: &Path<'_>) -> Option<Owner> {
         return None;
     }
     if path.unit().ends_with(".scope") {
-        return Some(Owner::Standalone);
+        return Some(Owner::Standalone.into());
     }
-    Some(container(&[path.first(), &name.replace("\\x2d", "-")]))
+    let service = path.segments.iter().find(|segment| segment.ends_with(".service"));
+    let unit = match service.copied().unwrap_or(path.unit()) {
+        // Slices all the way.
+        "" => path.segments.last().copied().unwrap_or_default(),
+        unit => unit,
+    };
+    let told = container(&[path.first(), &name.replace("\\x2d", "-")]);
+    Some(told.ask(Lookup::Unit { unit: unit.into() }))
 }
 
-fn lxc(path: &Path<'_>) -> Option<Owner> {
+fn lxc(path: &Path<'_>) -> Option<Told> {
     let name = match path.first() {
         "lxc" => path.segments.get(1).copied(),
         first => first.strip_prefix("lxc.payload.").filter(|name| !name.is_empty()),
@@ -187,13 +245,36 @@ fn lxc(path: &Path<'_>) -> Option<Owner> {
 
 /// Engines with a cgroup parent of their own: ECS, Nomad, plain containerd, Podman's cgroupfs driver. (All unknown to
 /// the Go agent.) The 64 digits of a Podman pod come before those of its container.
-fn any_engine(path: &Path<'_>) -> Option<Owner> {
+fn any_engine(path: &Path<'_>) -> Option<Told> {
     let podman = path
         .segments
         .iter()
         .filter_map(|segment| segment.strip_prefix("libpod-"))
         .find_map(hex64);
-    podman.or_else(|| hex64(path.whole)).map(engine)
+    podman
+        .map(|id| engine(id, Engines::Podman))
+        .or_else(|| hex64(path.whole).map(|id| engine(id, Engines::Any)))
+}
+
+/// Where nobody says otherwise, containerd puts a container at its namespace and name. So may anything else be put
+/// there: as long as containerd does not know it, it is a bare process.
+fn containerd_by_name(path: &Path<'_>) -> Option<Told> {
+    let &[namespace, name] = path.segments.as_slice() else {
+        return None;
+    };
+    let possible = is_identifier(namespace) && is_identifier(name) && !namespace.ends_with(".slice");
+    possible.then(|| {
+        Told::from(Owner::Standalone).ask(Lookup::Named {
+            namespace: namespace.into(),
+            name: name.into(),
+        })
+    })
+}
+
+/// As containerd checks them.
+fn is_identifier(text: &str) -> bool {
+    let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric());
+    text.len() <= 76 && text.split(['.', '_', '-']).all(part)
 }
 
 /// The first whole word of 64 lower-case hexadecimal digits.
@@ -208,232 +289,18 @@ fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
 
-fn engine(id: &str) -> Owner {
-    container(&["docker", short(id)])
+fn engine(id: &str, engines: Engines) -> Told {
+    container(&["docker", short(id)]).ask(by_id(id, engines))
 }
 
-fn container(segments: &[&str]) -> Owner {
+fn by_id(id: &str, engines: Engines) -> Lookup {
+    Lookup::Engine { id: id.into(), engines }
+}
+
+fn container(segments: &[&str]) -> Told {
     let id: String = segments.iter().flat_map(|segment| ["/", segment]).collect();
-    Owner::Container(id.replace(char::is_control, "_").into())
+    Owner::Container(id.replace(char::is_control, "_").into()).into()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const X: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-    const Y: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
-    const UID: &str = "7d3a2b1c-0e4f-4a5b-8c6d-9e0f1a2b3c4d";
-    const SYSTEMD_UID: &str = "7d3a2b1c_0e4f_4a5b_8c6d_9e0f1a2b3c4d";
-    /// A static pod's.
-    const HASH: &str = "7eca1cd7a5dbc7d6b4be0a8a3b1b5d5a";
-
-    fn check(rows: &[(&str, &str)]) {
-        for (path, expected) in rows {
-            let path = path
-                .replace('X', X)
-                .replace('Y', Y)
-                .replace("UID_", SYSTEMD_UID)
-                .replace("UID", UID);
-            let got = match owner(&path) {
-                Owner::Container(id) => id.to_string(),
-                Owner::Standalone => "standalone".to_owned(),
-                Owner::Ignored(reason) => reason.as_str().to_owned(),
-            };
-            assert_eq!(&got, expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn engines() {
-        check(&[
-            ("/docker/X", "/docker/0123456789ab"),
-            ("/docker/X/init", "/docker/0123456789ab"),
-            ("/docker/X/docker/Y", "/docker/0123456789ab"),
-            ("/system.slice/docker-X.scope", "/docker/0123456789ab"),
-            (
-                "/system.slice/docker-X.scope/system.slice/a.service",
-                "/docker/0123456789ab",
-            ),
-            (
-                "/system.slice/system-docker.slice/docker-X.scope",
-                "/docker/0123456789ab",
-            ),
-            ("/ecs/task1/X", "/docker/0123456789ab"),
-            (
-                "/ecstasks.slice/ecstasks-7eca1c.slice/docker-X.scope",
-                "/docker/0123456789ab",
-            ),
-            ("/nomad.slice/share.slice/docker-X.scope", "/docker/0123456789ab"),
-            ("/default/X", "/docker/0123456789ab"),
-            ("/system.slice/nerdctl-X.scope", "/docker/0123456789ab"),
-            ("/X", "/docker/0123456789ab"),
-            ("/k8s.io/c1", "standalone"),
-            ("/docker/buildkit/p5qzjw0gtvb2cmr8hd4kxw3yn", "standalone"),
-        ]);
-    }
-
-    #[test]
-    fn podman() {
-        check(&[
-            ("/machine.slice/libpod-X.scope", "/docker/0123456789ab"),
-            ("/machine.slice/libpod-X.scope/container", "/docker/0123456789ab"),
-            (
-                "/machine.slice/machine-libpod_pod_Y.slice/libpod-X.scope",
-                "/docker/0123456789ab",
-            ),
-            ("/libpod_parent/libpod-X", "/docker/0123456789ab"),
-            ("/libpod_parent/Y/libpod-X", "/docker/0123456789ab"),
-            ("/libpod_parent/conmon", "standalone"),
-            ("/machine.slice/libpod-conmon-X.scope", "container_monitor"),
-            (
-                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-X.scope",
-                "standalone",
-            ),
-        ]);
-    }
-
-    #[test]
-    fn pods() {
-        let pod = format!("/pod/{UID}/0123456789ab");
-        check(&[
-            ("/kubepods/burstable/podUID/X", &pod),
-            ("/kubepods/besteffort/podUID/X/kube-proxy", &pod),
-            ("/kubepods/podUID/X", &pod),
-            ("/kubepods.slice/kubepods-podUID_.slice/docker-X.scope", &pod),
-            (
-                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/cri-containerd-X",
-                &pod,
-            ),
-            (
-                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/cri-containerd-X.scope",
-                &pod,
-            ),
-            (
-                "/system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:X",
-                &pod,
-            ),
-            (
-                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-X.scope/container",
-                &pod,
-            ),
-            (
-                &format!("/kubepods/burstable/pod{HASH}/X"),
-                &format!("/pod/{HASH}/0123456789ab"),
-            ),
-            ("/kubepods/burstable/X", "/pod/0123456789ab"),
-            ("/kubepods/burstable/podUID", &format!("/pod/{UID}/sandbox")),
-            (
-                "/kubepods.slice/kubepods-podUID_.slice/crio-conmon-X.scope",
-                "container_monitor",
-            ),
-            ("/system.slice/crio-conmon-X.scope", "container_monitor"),
-            (
-                "/system.slice/kubepods-exporter.service",
-                "/system.slice/kubepods-exporter.service",
-            ),
-            ("/kubepods", "standalone"),
-        ]);
-    }
-
-    #[test]
-    fn nested_clusters() {
-        let pod = format!("/pod/{UID}/0123456789ab");
-        check(&[
-            ("/docker/Y/kubelet/kubepods/besteffort/podUID/X", &pod),
-            (
-                "/docker/Y/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-X.scope",
-                &pod,
-            ),
-            ("/docker/Y/kubelet.slice/kubelet.service", "/docker/ffeeddccbbaa"),
-            ("/kubepods/podaa/Y/docker/Y/kubelet/kubepods/besteffort/podUID/X", &pod),
-            // A container that only makes itself a cgroup of that name stays where it is.
-            ("/kubepods/podUID/X/kubepods", &pod),
-            ("/kubepods/podUID/X/podabc", &pod),
-        ]);
-    }
-
-    #[test]
-    fn systemd_units() {
-        check(&[
-            ("/system.slice/nginx.service", "/system.slice/nginx.service"),
-            ("/system.slice/nginx.service/worker", "/system.slice/nginx.service"),
-            (
-                "/system.slice/nginx.service/worker.scope",
-                "/system.slice/nginx.service",
-            ),
-            (
-                "/system.slice/system-serial\\x2dgetty.slice",
-                "/system.slice/system-serial-getty.slice",
-            ),
-            (
-                "/system.slice/system-postgresql.slice/postgresql@9.4-main.service",
-                "/system.slice/system-postgresql.slice",
-            ),
-            ("/kube.slice/kubelet.service", "/kube.slice/kubelet.service"),
-            ("/runtime.slice/containerd.service", "/runtime.slice/containerd.service"),
-            ("/reserved.slice/kubelet.service", "/reserved.slice/kubelet.service"),
-            ("/azure.slice/walinuxagent.service", "/azure.slice/walinuxagent.service"),
-            ("/podruntime.slice/kubelet.service", "/podruntime.slice/kubelet.service"),
-            ("/system.slice/docker.service", "/system.slice/docker.service"),
-            (
-                "/system.slice/docker-registry.service",
-                "/system.slice/docker-registry.service",
-            ),
-            ("/system.slice/cri-containerd-X.scope", "standalone"),
-            ("/system.slice/run-r1.scope", "standalone"),
-            ("/system.slice/system-run.slice/run-r1.scope", "standalone"),
-            ("/system.slice", "standalone"),
-            ("/init.scope", "standalone"),
-            ("/user.slice/user-0.slice/session-1.scope", "standalone"),
-            (
-                "/user.slice/user-1000.slice/user@1000.service/app.slice/a.service",
-                "standalone",
-            ),
-            ("/systemd/system.slice", "standalone"),
-            ("/machine.slice/systemd-nspawn@a.service/payload", "standalone"),
-            ("/system.slice/a\u{7}b.service", "/system.slice/a_b.service"),
-        ]);
-    }
-
-    #[test]
-    fn talos_and_lxc() {
-        check(&[
-            ("/init", "/talos/init"),
-            ("/init/below", "standalone"),
-            ("/podruntime/kubelet", "/talos/kubelet"),
-            ("/system/dashboard", "/talos/dashboard"),
-            ("/system", "standalone"),
-            ("/lxc/db", "/lxc/db"),
-            ("/lxc/db/system.slice/a.service", "/lxc/db"),
-            ("/lxc.payload.first", "/lxc/first"),
-            ("/lxc.payload.first/system.slice/a.service", "/lxc/first"),
-            ("/lxc.payload.", "standalone"),
-            ("/lxc.monitor.first", "standalone"),
-            ("/lxc", "standalone"),
-            ("/", "standalone"),
-            ("", "standalone"),
-        ]);
-    }
-
-    #[test]
-    fn only_whole_words_are_ids() {
-        check(&[
-            ("/ecs/aX", "standalone"),
-            ("/ecs/Xa", "standalone"),
-            ("/ecs/XY", "standalone"),
-        ]);
-        assert_eq!(owner(&format!("/ecs/{}", X.to_uppercase())), Owner::Standalone);
-    }
-
-    proptest! {
-        #[test]
-        fn total(path in "(/(docker|kubepods|system\\.slice|pod|lxc|libpod-|\\PC{0,8}|[0-9a-f]{64}|.{0,8})){0,6}") {
-            if let Owner::Container(id) = owner(&path) {
-                prop_assert!(id.as_str().starts_with('/') && id.as_str().len() > 1);
-                prop_assert!(!id.as_str().contains(char::is_control));
-            }
-        }
-    }
-}
+mod tests;
