@@ -26,7 +26,7 @@ fn workload_of(id: &str) -> Option<String> {
     Some(format!("/{kind}/{namespace}/{owner}"))
 }
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text
             .bytes()
@@ -53,7 +53,7 @@ fn is_hash(text: &str) -> bool {
 }
 
 /// What Kubernetes appends to a generated name. Its alphabet has no vowels, so that no name reads like a word.
-fn is_random(text: &str) -> bool {
+pub(super) fn is_random(text: &str) -> bool {
     text.len() == 5 && text.bytes().all(|b| b"bcdfghjklmnpqrstvwxz2456789".contains(&b))
 }
 
