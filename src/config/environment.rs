@@ -6,20 +6,20 @@ const PREFIX: &str = "TARSIER__";
 /// A variable with our prefix, and the key it sets.
 pub(super) struct Variable {
     name: String,
-    section: String,
-    key: String,
+    path: Vec<String>,
     value: serde_json::Value,
 }
 
 impl Variable {
     pub(super) fn path(&self) -> String {
-        format!("{}.{}", self.section, self.key)
+        self.path.join(".")
     }
 
     /// `None` where the kind of value that stands there by default cannot be made of the text.
     fn value_like(default: &serde_json::Value, text: &str) -> Option<serde_json::Value> {
         Some(match default {
             serde_json::Value::Number(_) => text.trim().parse::<u64>().ok()?.into(),
+            serde_json::Value::Bool(_) => text.trim().parse::<bool>().ok()?.into(),
             serde_json::Value::Array(_) => list(text).into(),
             _ => text.into(),
         })
@@ -28,6 +28,7 @@ impl Variable {
     pub(super) fn layered(&self) -> config::Value {
         match &self.value {
             serde_json::Value::Number(number) => number.as_u64().into(),
+            serde_json::Value::Bool(switch) => (*switch).into(),
             serde_json::Value::Array(items) => items.iter().filter_map(|item| item.as_str()).collect::<Vec<_>>().into(),
             text => text.as_str().into(),
         }
@@ -42,7 +43,8 @@ impl Variable {
 
     /// serde_json words what is wrong with a value as the reader of the file does; `config` has words of its own.
     pub(super) fn explain(&self, err: &config::ConfigError) -> ConfigError {
-        let alone = serde_json::json!({ &self.section: { &self.key: &self.value } });
+        let within = |value, key: &String| serde_json::json!({ key: value });
+        let alone = self.path.iter().rev().fold(self.value.clone(), within);
         match serde_json::from_value::<Config>(alone) {
             Err(plain) => self.error(plain),
             Ok(_) => self.error(err),
@@ -63,38 +65,48 @@ pub(super) fn variables(environment: impl Iterator<Item = (OsString, OsString)>)
             name: name.clone(),
             message,
         };
-        let upper = |key: &str| key.to_ascii_uppercase();
-        let mut parts = rest.splitn(2, "__");
-        let (section, key) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let sections = known.as_object().into_iter().flatten();
-        let Some((section, keys)) = sections.clone().find(|(known, _)| upper(known) == section) else {
-            let sections: Vec<_> = sections.map(|(known, _)| upper(known)).collect();
-            return Err(refuse(format!("no such section, there are {}", sections.join(", "))));
-        };
-        let keys = keys.as_object().into_iter().flatten();
-        let Some((key, default)) = keys.clone().find(|(known, _)| upper(known) == key) else {
-            let keys: Vec<_> = keys.map(|(known, _)| upper(known)).collect();
-            return Err(refuse(format!(
-                "section {section} has no such key, there are {}",
-                keys.join(", ")
-            )));
-        };
+        let (path, default) = find(&known, rest).map_err(refuse)?;
         let Some(text) = value.to_str() else {
             return Err(refuse("the value is not UTF-8".to_owned()));
         };
         let Some(value) = Variable::value_like(default, text) else {
-            return Err(refuse(format!("{text:?} is not a whole number")));
+            let wanted = if default.is_boolean() {
+                "true or false"
+            } else {
+                "a whole number"
+            };
+            return Err(refuse(format!("{text:?} is not {wanted}")));
         };
-        variables.push(Variable {
-            section: section.clone(),
-            key: key.clone(),
-            value,
-            name,
-        });
+        variables.push(Variable { path, value, name });
     }
     // The environment has no order, and the message must not depend on chance.
     variables.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(variables)
+}
+
+/// The keys to the one that `name` names, and what stands there by default.
+fn find<'a>(known: &'a serde_json::Value, name: &str) -> Result<(Vec<String>, &'a serde_json::Value), String> {
+    let mut path: Vec<String> = Vec::new();
+    let mut found = known;
+    let mut names = name.split("__");
+    // Until it is no section; a section that is named alone lacks its key.
+    while let Some(keys) = found.as_object() {
+        let name = names.next().unwrap_or_default();
+        let Some((key, below)) = keys.iter().find(|(key, _)| key.to_ascii_uppercase() == name) else {
+            let keys: Vec<_> = keys.keys().map(|key| key.to_ascii_uppercase()).collect();
+            let keys = keys.join(", ");
+            return Err(match path.as_slice() {
+                [] => format!("no such section, there are {keys}"),
+                path => format!("section {} has no such key, there are {keys}", path.join(".")),
+            });
+        };
+        path.push(key.clone());
+        found = below;
+    }
+    match names.next() {
+        None => Ok((path, found)),
+        Some(_) => Err(format!("{} is a key, and has none below it", path.join("."))),
+    }
 }
 
 /// Commas separate; nothing at all is the empty list.

@@ -8,13 +8,15 @@ mod file;
 // Where in the file a key stands.
 mod locate;
 // What the layers fill.
+mod pattern;
 mod sections;
 mod size;
 mod validate;
 
+pub use pattern::{Pattern, PatternError};
 pub use sections::{
-    Admin, Agent, Containers, Gc, Host, Http, Identity, Kernel, Log, LogLevel, Network, Registry, SocketHook,
-    Standalone, Supervisor,
+    Admin, Agent, Containers, Filters, Gc, Host, Http, Identity, Kernel, Log, LogLevel, Network, Registry,
+    RuntimeClient, Runtimes, SocketHook, Standalone, Supervisor,
 };
 pub use size::{ByteSize, ByteSizeError};
 pub use validate::Invalid;
@@ -43,6 +45,8 @@ pub struct Config {
     pub log: Log,
     pub host: Host,
     pub identity: Identity,
+    pub runtimes: Runtimes,
+    pub filters: Filters,
     pub containers: Containers,
     pub network: Network,
     pub kernel: Kernel,

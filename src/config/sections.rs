@@ -1,5 +1,5 @@
 //! One struct per section. What each key means stands in `configs/tarsier.yaml`, beside its default.
-use super::size::ByteSize;
+use super::{pattern::Pattern, size::ByteSize};
 use crate::base::logging::LogFormat;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -126,6 +126,51 @@ pub enum Standalone {
     ByName,
     PerProcess,
     Off,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtimes {
+    pub docker: RuntimeClient,
+    pub podman: RuntimeClient,
+    pub containerd: RuntimeClient,
+    pub crio: RuntimeClient,
+    pub systemd: RuntimeClient,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuntimeClient {
+    pub enabled: bool,
+    /// Empty: those that the client knows.
+    pub sockets: Vec<PathBuf>,
+}
+
+impl Default for RuntimeClient {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            sockets: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Filters {
+    pub allow: Vec<Pattern>,
+    pub deny: Vec<Pattern>,
+    pub skip_systemd_system_services: bool,
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            deny: Vec::new(),
+            skip_systemd_system_services: true,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

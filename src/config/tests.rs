@@ -33,14 +33,16 @@ fn refused(text: &str, environment: &[(&str, &str)]) -> String {
 
 const SHIPPED: &str = include_str!("../../configs/tarsier.yaml");
 
-/// `section.key` of every leaf, in order.
+/// `section.key.` of every leaf, in order.
 fn keys(config: &serde_yaml_ng::Value) -> Vec<String> {
-    let mapping = config.as_mapping().unwrap();
-    let sections = mapping.iter().flat_map(|(section, keys)| {
-        let keys = keys.as_mapping().unwrap().keys();
-        keys.map(move |key| format!("{}.{}", section.as_str().unwrap(), key.as_str().unwrap()))
+    let Some(mapping) = config.as_mapping() else {
+        return vec![String::new()];
+    };
+    let below = mapping.iter().flat_map(|(key, below)| {
+        let key = key.as_str().unwrap();
+        keys(below).into_iter().map(move |below| format!("{key}.{below}"))
     });
-    sections.collect()
+    below.collect()
 }
 
 #[test]
@@ -117,6 +119,10 @@ fn variables_reach_every_kind_of_value() {
         ("TARSIER__NETWORK__EPHEMERAL_PORTS", "32768-60999,65535"),
         ("TARSIER__HOST__ROOT", "7"),
         ("TARSIER__LOG__LEVEL", "warn"),
+        ("TARSIER__FILTERS__DENY", "^/k8s/kube-system/, test$"),
+        ("TARSIER__FILTERS__SKIP_SYSTEMD_SYSTEM_SERVICES", "false"),
+        ("TARSIER__RUNTIMES__DOCKER__ENABLED", "false"),
+        ("TARSIER__RUNTIMES__CRIO__SOCKETS", "/a.sock,/b.sock"),
     ];
     let config = merged("kernel: {features_off: [proc]}", &environment, &Overrides::default()).unwrap();
     assert_eq!(config.containers.min_age, Duration::ZERO);
@@ -128,6 +134,14 @@ fn variables_reach_every_kind_of_value() {
     assert_eq!(config.network.ephemeral_ports, ["32768-60999", "65535"]);
     assert_eq!(config.host.root, Path::new("7"));
     assert_eq!(config.log.level, LogLevel::Warn);
+    let deny: Vec<_> = config.filters.deny.iter().map(Pattern::as_str).collect();
+    assert_eq!(deny, ["^/k8s/kube-system/", "test$"]);
+    assert!(!config.filters.skip_systemd_system_services);
+    assert!(!config.runtimes.docker.enabled && config.runtimes.crio.enabled);
+    assert_eq!(
+        config.runtimes.crio.sockets,
+        [Path::new("/a.sock"), Path::new("/b.sock")]
+    );
 }
 
 #[test]
@@ -197,6 +211,18 @@ fn a_wrong_file_is_refused_with_file_line_column_and_key() {
         (
             "supervisor: {backoff_max: 1ms}\n",
             "/etc/t.yaml, line 1, column 27: supervisor.backoff_min: must not be more than supervisor.backoff_max",
+        ),
+        (
+            "filters:\n  allow:\n    - ^/k8s/\n    - a(b\n",
+            "/etc/t.yaml, line 4, column 7: filters.allow[1]: \"a(b\" is no regular expression: unclosed group",
+        ),
+        (
+            "runtimes:\n  crio:\n    sockets: [crio.sock]\n",
+            "/etc/t.yaml, line 3, column 14: runtimes.crio.sockets: must be paths that start with /",
+        ),
+        (
+            "runtimes: {docker: {socket: /a}}\n",
+            "/etc/t.yaml, line 1, column 21: runtimes.docker: unknown field `socket`, expected `enabled` or `sockets`",
         ),
     ];
     for (text, expected) in cases {
@@ -277,7 +303,31 @@ fn a_wrong_variable_is_named() {
         (
             ("TARSIER__gc__interval", "1m"),
             "environment variable TARSIER__gc__interval: no such section, there are ADMIN, AGENT, CONTAINERS, \
-             GC, HOST, HTTP, IDENTITY, KERNEL, LOG, NETWORK, REGISTRY, SUPERVISOR",
+             FILTERS, GC, HOST, HTTP, IDENTITY, KERNEL, LOG, NETWORK, REGISTRY, RUNTIMES, SUPERVISOR",
+        ),
+        (
+            ("TARSIER__RUNTIMES__DOCKER", "/a.sock"),
+            "environment variable TARSIER__RUNTIMES__DOCKER: section runtimes.docker has no such key, there are \
+             ENABLED, SOCKETS",
+        ),
+        (
+            ("TARSIER__RUNTIMES__DOCKER__SOCKETS__0", "/a.sock"),
+            "environment variable TARSIER__RUNTIMES__DOCKER__SOCKETS__0: runtimes.docker.sockets is a key, and has none \
+             below it",
+        ),
+        (
+            ("TARSIER__RUNTIMES__DOCKER__SOCKETS", "/a.sock,b"),
+            "environment variable TARSIER__RUNTIMES__DOCKER__SOCKETS: runtimes.docker.sockets: must be paths that \
+             start with /",
+        ),
+        (
+            ("TARSIER__RUNTIMES__DOCKER__ENABLED", "yes"),
+            "environment variable TARSIER__RUNTIMES__DOCKER__ENABLED: \"yes\" is not true or false",
+        ),
+        (
+            ("TARSIER__FILTERS__DENY", "a,*"),
+            "environment variable TARSIER__FILTERS__DENY: \"*\" is no regular expression: repetition operator missing \
+             expression",
         ),
     ];
     for (variable, expected) in cases {
@@ -355,6 +405,21 @@ fn every_rule_names_its_key() {
         ("host.proc", |c| c.host.proc = PathBuf::new()),
         ("host.cgroup", |c| c.host.cgroup = PathBuf::new()),
         ("identity.cgroup_root", |c| c.identity.cgroup_root.clear()),
+        ("runtimes.docker.sockets", |c| {
+            c.runtimes.docker.sockets = vec![PathBuf::new()]
+        }),
+        ("runtimes.podman.sockets", |c| {
+            c.runtimes.podman.sockets = vec![PathBuf::from("a")]
+        }),
+        ("runtimes.containerd.sockets", |c| {
+            c.runtimes.containerd.sockets = vec![PathBuf::from("/a"), PathBuf::from("a")]
+        }),
+        ("runtimes.crio.sockets", |c| {
+            c.runtimes.crio.sockets = vec![PathBuf::from("./a")]
+        }),
+        ("runtimes.systemd.sockets", |c| {
+            c.runtimes.systemd.sockets = vec![PathBuf::from("/".repeat(108))]
+        }),
         ("kernel.news_ring_bytes", |c| c.kernel.news_ring_bytes = ByteSize(0)),
         ("kernel.news_ring_bytes", |c| {
             c.kernel.news_ring_bytes = ByteSize((1 << 30) + 1)

@@ -1,5 +1,5 @@
 use super::Config;
-use std::{fmt, os::unix::ffi::OsStrExt, time::Duration};
+use std::{fmt, os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
 
 /// A value of the right type that makes no sense.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +26,7 @@ const MAX_RING_BYTES: u64 = 1 << 30;
 impl Config {
     pub fn validate(&self) -> Result<(), Invalid> {
         let refuse = |key, rule: String| Err(Invalid { keys: vec![key], rule });
+        let too_long = || format!("must be shorter than {SOCKET_PATH_LEN} bytes, the kernel takes no more");
         for (key, interval) in [
             ("http.scrape_timeout", self.http.scrape_timeout),
             ("kernel.drain_interval", self.kernel.drain_interval),
@@ -67,8 +68,22 @@ impl Config {
             }
         }
         if self.admin.socket.as_os_str().as_bytes().len() >= SOCKET_PATH_LEN {
-            let rule = format!("must be shorter than {SOCKET_PATH_LEN} bytes, the kernel takes no more");
-            return refuse("admin.socket", rule);
+            return refuse("admin.socket", too_long());
+        }
+        for (key, client) in [
+            ("runtimes.docker.sockets", &self.runtimes.docker),
+            ("runtimes.podman.sockets", &self.runtimes.podman),
+            ("runtimes.containerd.sockets", &self.runtimes.containerd),
+            ("runtimes.crio.sockets", &self.runtimes.crio),
+            ("runtimes.systemd.sockets", &self.runtimes.systemd),
+        ] {
+            if client.sockets.iter().any(|path| !path.is_absolute()) {
+                return refuse(key, "must be paths that start with /".to_owned());
+            }
+            let fits = |path: &PathBuf| path.as_os_str().as_bytes().len() < SOCKET_PATH_LEN;
+            if !client.sockets.iter().all(fits) {
+                return refuse(key, too_long());
+            }
         }
         if !self.identity.cgroup_root.starts_with('/') {
             return refuse("identity.cgroup_root", "must start with /".to_owned());
