@@ -1,6 +1,7 @@
 //! (4) The only router: process to cgroup to container.
 pub mod actor;
 pub mod effects;
+pub mod filters;
 pub mod identity;
 mod questions;
 mod restarts;
