@@ -4,6 +4,7 @@
 //! and is told.
 
 pub mod metadata;
+pub mod systemd;
 
 use metadata::Metadata;
 use serde::{Deserialize, Serialize};
