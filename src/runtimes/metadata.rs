@@ -31,6 +31,17 @@ pub struct LogFile {
     pub format: LogFormat,
 }
 
+impl LogFile {
+    /// One that a runtime writes for a kubelet.
+    pub fn cri(path: &str) -> Option<Self> {
+        let usable = path.starts_with('/') && path.len() <= limits::VALUE_BYTES;
+        usable.then(|| Self {
+            path: PathBuf::from(path),
+            format: LogFormat::Cri,
+        })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogFormat {
     DockerJson,
@@ -64,6 +75,12 @@ pub mod limits {
     pub const PUBLISHED: usize = 256;
 }
 
+/// A label by which a container is named.
+pub fn tells_identity(label: &str) -> bool {
+    const PREFIXES: [&str; 3] = ["io.kubernetes.", "com.docker.swarm.", "com.docker.stack."];
+    PREFIXES.iter().any(|prefix| label.starts_with(prefix))
+}
+
 impl Metadata {
     pub fn new(runtime: Runtime) -> Self {
         Self {
@@ -84,12 +101,11 @@ impl Metadata {
 
     /// Labels that tell who a container is come first; of the others as many as there is room for.
     pub fn set_labels<'a>(&mut self, labels: impl IntoIterator<Item = (&'a str, &'a str)>) {
-        const IDENTITY: [&str; 3] = ["io.kubernetes.", "com.docker.swarm.", "com.docker.stack."];
         let fits = |(key, value): &(&str, &str)| key.len() <= limits::KEY_BYTES && value.len() <= limits::VALUE_BYTES;
         let (first, rest): (Vec<_>, Vec<_>) = labels
             .into_iter()
             .filter(fits)
-            .partition(|(key, _)| IDENTITY.iter().any(|prefix| key.starts_with(prefix)));
+            .partition(|(key, _)| tells_identity(key));
         let all = first.into_iter().chain(rest).take(limits::LABELS);
         self.labels = all.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     }

@@ -3,8 +3,13 @@
 //! One client per runtime, each an actor of its own, behind one facade. Nobody waits for them: the registry asks, goes on,
 //! and is told.
 
+pub mod crio;
+mod json;
 pub mod metadata;
 pub mod systemd;
+mod sockets;
+#[cfg(test)]
+mod strangers;
 
 use metadata::Metadata;
 use serde::{Deserialize, Serialize};
