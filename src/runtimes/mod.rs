@@ -3,6 +3,7 @@
 //! One client per runtime, each an actor of its own, behind one facade. Nobody waits for them: the registry asks, goes on,
 //! and is told.
 
+pub mod containerd;
 pub mod crio;
 mod json;
 pub mod metadata;
