@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 pub enum State {
     Ok,
     Degraded,
-    /// Switched off by the configuration.
+    /// Switched off by the configuration, or nothing of the kind is here.
     Off,
 }
 
@@ -46,7 +46,13 @@ pub mod feature {
     pub const HOST_FILES: &str = "host_files";
     pub const PROC: &str = "proc";
     pub const CGROUPFS: &str = "cgroupfs";
-    pub const ALL: [&str; 18] = [
+    /// Runtimes: off where the node has none of the kind.
+    pub const DOCKER: &str = "docker";
+    pub const PODMAN: &str = "podman";
+    pub const CONTAINERD: &str = "containerd";
+    pub const CRIO: &str = "crio";
+    pub const SYSTEMD: &str = "systemd";
+    pub const ALL: [&str; 23] = [
         BTF,
         PROCESS_START,
         PROCESS_EXEC,
@@ -65,6 +71,11 @@ pub mod feature {
         HOST_FILES,
         PROC,
         CGROUPFS,
+        DOCKER,
+        PODMAN,
+        CONTAINERD,
+        CRIO,
+        SYSTEMD,
     ];
 }
 
