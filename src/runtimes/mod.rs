@@ -3,14 +3,19 @@
 //! One client per runtime, each an actor of its own, behind one facade. Nobody waits for them: the registry asks, goes on,
 //! and is told.
 
+pub mod client;
 pub mod containerd;
 pub mod crio;
+pub mod docker;
+pub mod facade;
+mod globs;
 mod json;
 pub mod metadata;
-pub mod systemd;
 mod sockets;
+pub mod statistics;
 #[cfg(test)]
 mod strangers;
+pub mod systemd;
 
 use metadata::Metadata;
 use serde::{Deserialize, Serialize};
@@ -66,6 +71,16 @@ impl Runtime {
     }
 }
 
+/// What came of a look-up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    Known(Arc<Metadata>),
+    /// Every runtime that could know it was asked, or is not there.
+    Nobody,
+    /// Somebody could not be asked. It is tried again, and another answer will come.
+    Unanswered,
+}
+
 /// Something that happened to a container, as the runtime calls it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -93,6 +108,13 @@ pub enum RuntimeError {
     Nonsense { op: &'static str, what: String },
 }
 
+/// A stranger's words as they may stand in a log: short, on one line.
+pub fn brief(text: &str) -> String {
+    const CHARACTERS: usize = 200;
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(CHARACTERS).map(clean).collect()
+}
+
 fn tried(paths: &[PathBuf]) -> String {
     let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
     paths.join(", ")
@@ -111,6 +133,7 @@ pub trait Client: Sized + 'static {
     /// `None`: it knows no such container.
     async fn inspect(&self, lookup: &Lookup) -> Result<Option<Metadata>, RuntimeError>;
 
-    /// Waits for what happens next. An error: the connection is broken.
-    async fn next_change(&mut self) -> Result<Change, RuntimeError>;
+    /// Waits for what happens next, for ever where the runtime does not tell. Called by one at a time, while others
+    /// inspect. An error: the connection is broken.
+    async fn next_change(&self) -> Result<Change, RuntimeError>;
 }
