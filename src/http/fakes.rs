@@ -250,6 +250,7 @@ impl FakeSupervisor {
             config: Arc::new(Config::default()),
             node: NodeLabels::default(),
             kernel: Arc::default(),
+            runtimes: Arc::default(),
             containers: supervisor.clone().recipient(),
             actors: supervisor.clone().recipient(),
             #[cfg(feature = "test-hooks")]

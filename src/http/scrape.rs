@@ -12,6 +12,7 @@ use crate::{
         text,
     },
     registry::actor::{GetHeldSamples, GetSnapshot, Snapshot},
+    runtimes::statistics::Statistics,
     supervisor::messages::{GetActors, GetContainers},
     tracer::stats::KernelStats,
 };
@@ -30,6 +31,7 @@ pub struct Faces {
     pub config: Arc<Config>,
     pub node: NodeLabels,
     pub kernel: Arc<KernelStats>,
+    pub runtimes: Arc<Statistics>,
     pub containers: Recipient<GetContainers>,
     pub actors: Recipient<GetActors>,
     #[cfg(feature = "test-hooks")]
@@ -171,6 +173,7 @@ impl Scraper {
         families.extend(own::agent(&Agent {
             ctx: &faces.ctx,
             kernel: &faces.kernel,
+            runtimes: &faces.runtimes,
             node: &faces.node,
             tables: registry.as_ref().map_or(&[], |registry| &registry.tables),
             usage: Usage::read(),

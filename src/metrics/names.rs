@@ -150,6 +150,13 @@ families! {
     TABLE_REJECTED = COUNTER "tarsier_table_rejected_total" NODE_LABELS + ["table"]
         "Entries that found a table of the agent full";
 
+    /// unknown: the runtime has no such container; rejected: it was not asked, for too many questions waited or the
+    /// connection broke.
+    RUNTIME_CALLS = COUNTER "tarsier_runtime_calls_total" NODE_LABELS + ["runtime", "outcome"]
+        "Questions to a container runtime or service manager by what came of them";
+    RUNTIME_CONNECTED = GAUGE "tarsier_runtime_connected" NODE_LABELS + ["runtime"]
+        "1 while there is a connection to the runtime, otherwise 0";
+
     ACTOR_RESTARTS = COUNTER "tarsier_actor_restarts_total" NODE_LABELS + ["actor", "cause"]
         "Restarts of an actor by what ended it";
     BLIND_SECONDS = COUNTER "tarsier_blind_seconds_total" NODE_LABELS + []

@@ -6,6 +6,7 @@ use crate::{
         ledger::{Class, KindAccount, REASONS},
     },
     registry::actor::TableSnapshot,
+    runtimes::statistics::{Connection, Outcome, Statistics},
     tracer::stats::KernelStats,
 };
 use prometheus::proto::MetricFamily;
@@ -14,6 +15,7 @@ use prometheus::proto::MetricFamily;
 pub struct Agent<'a> {
     pub ctx: &'a Ctx,
     pub kernel: &'a KernelStats,
+    pub runtimes: &'a Statistics,
     pub node: &'a NodeLabels,
     /// None while the registry does not answer.
     pub tables: &'a [TableSnapshot],
@@ -76,6 +78,7 @@ pub fn agent(of: &Agent<'_>) -> Vec<MetricFamily> {
         series.add(&names::ACTOR_RESTARTS, [actor, cause], count as f64);
     }
     kernel(&mut series, of.kernel);
+    runtimes(&mut series, of.runtimes);
     for table in of.tables {
         series.add(&names::TABLE_ENTRIES, [table.table], table.entries as f64);
         series.add(&names::TABLE_CAPACITY, [table.table], table.capacity as f64);
@@ -137,6 +140,21 @@ fn kernel(series: &mut Series<'_>, stats: &KernelStats) {
     series.add(&names::BLIND_SECONDS, [], stats.blind_seconds());
 }
 
+fn runtimes(series: &mut Series<'_>, statistics: &Statistics) {
+    for (runtime, of) in statistics.wanted() {
+        let connected = of.connection() == Connection::Connected;
+        series.add(
+            &names::RUNTIME_CONNECTED,
+            [runtime.as_str()],
+            f64::from(u8::from(connected)),
+        );
+        for outcome in Outcome::ALL {
+            let labels = [runtime.as_str(), outcome.as_str()];
+            series.add(&names::RUNTIME_CALLS, labels, of.calls(outcome) as f64);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +165,7 @@ mod tests {
             ledger::{Counts, Outcome, Reason},
         },
         metrics::{contract, text},
+        runtimes::{Runtime, statistics},
         tracer::{
             kernel::ProgramStats,
             stats::{KernelReport, MapFill},
@@ -154,6 +173,14 @@ mod tests {
     };
     use std::{collections::BTreeSet, sync::Arc};
     use tarsier_common::kind;
+
+    fn answering() -> Statistics {
+        let runtimes = Statistics::default();
+        runtimes.of(Runtime::Docker).set_connection(Connection::Connected);
+        runtimes.of(Runtime::Docker).count(statistics::Outcome::Timeout);
+        runtimes.of(Runtime::Crio).set_connection(Connection::Absent);
+        runtimes
+    }
 
     fn context() -> Ctx {
         Ctx {
@@ -211,6 +238,7 @@ mod tests {
         let families = agent(&Agent {
             ctx: &ctx,
             kernel: &kernel,
+            runtimes: &answering(),
             node: &node,
             tables: &[TableSnapshot {
                 table: "processes",
@@ -239,6 +267,9 @@ mod tests {
             r#"tarsier_bpf_program_run_seconds_total{machine_id="",program="fork",system_uuid=""} 0.000002"#,
             r#"tarsier_bpf_map_capacity{machine_id="",map="news",system_uuid=""} 4096"#,
             r#"tarsier_table_rejected_total{machine_id="",system_uuid="",table="processes"} 3"#,
+            r#"tarsier_runtime_connected{machine_id="",runtime="docker",system_uuid=""} 1"#,
+            r#"tarsier_runtime_connected{machine_id="",runtime="crio",system_uuid=""} 0"#,
+            r#"tarsier_runtime_calls_total{machine_id="",outcome="timeout",runtime="docker",system_uuid=""} 1"#,
             r#"tarsier_blind_seconds_total{machine_id="",system_uuid=""} 2.5"#,
             r#"tarsier_scrape_late_containers{machine_id="",system_uuid=""} 1"#,
             r#"tarsier_containers{machine_id="",state="young",system_uuid=""} 2"#,
@@ -256,6 +287,7 @@ mod tests {
         let families = agent(&Agent {
             ctx: &ctx,
             kernel: &kernel,
+            runtimes: &answering(),
             node: &node,
             tables: &[TableSnapshot {
                 table: "processes",

@@ -128,6 +128,7 @@ async fn agent(
         config: Arc::clone(&config),
         node: probe.labels,
         kernel: Arc::clone(&stats),
+        runtimes: Arc::default(),
         containers: supervisor.clone().recipient(),
         actors: supervisor.clone().recipient(),
         #[cfg(feature = "test-hooks")]
