@@ -120,6 +120,7 @@ async fn agent(
         backoff: (config.supervisor.backoff_min, config.supervisor.backoff_max),
         core: core.handle(),
         tracer_thread: tracer_thread.handle(),
+        runtimes: None,
         ctx: ctx.clone(),
     };
     let supervisor = Supervisor::new(parts).start();

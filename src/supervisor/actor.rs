@@ -9,9 +9,12 @@
 //! | tracer | a new one on the same programs, maps and ring |
 //! | registry | the core starts anew: all containers are retired, a new registry learns from /proc and the totals pass |
 //! | a container | the registry holds its state until there is a new actor |
+//! | the runtimes' facade | it and its clients start anew; what is known of containers stays with the registry |
+//! | a client of a runtime | the facade keeps its answers, and asks again what was open |
 use super::{
     backoff::Backoffs,
     messages::{ActorRow, Containers, GetActors, GetContainers},
+    runtimes::{RuntimeParts, Runtimes},
 };
 use crate::{
     base::{
@@ -57,6 +60,8 @@ pub struct Parts {
     pub backoff: (Duration, Duration),
     pub core: ArbiterHandle,
     pub tracer_thread: ArbiterHandle,
+    /// `None`: nobody is asked who a container is.
+    pub runtimes: Option<RuntimeParts>,
 }
 
 pub struct Supervisor {
@@ -68,13 +73,18 @@ pub struct Supervisor {
     /// Containers whose actor failed, and how long the next one has to wait.
     waits: BTreeMap<ContainerId, Duration>,
     cores: u64,
-    ending: bool,
+    pub(super) runtimes: Option<Runtimes>,
+    pub(super) ending: bool,
 }
 
 impl Supervisor {
     pub fn new(parts: Parts) -> Self {
         Self {
             backoffs: Backoffs::new(parts.backoff.0, parts.backoff.1),
+            runtimes: parts
+                .runtimes
+                .clone()
+                .map(|runtimes| Runtimes::new(runtimes, parts.ctx.clone())),
             parts,
             registry: None,
             tracer: None,
@@ -161,7 +171,7 @@ impl Supervisor {
     }
 
     /// Counts what happened and says how long to wait.
-    fn ended(&mut self, actor: &'static str, name: &str, panicked: bool) -> Duration {
+    pub(super) fn ended(&mut self, actor: &'static str, name: &str, panicked: bool) -> Duration {
         let cause = if panicked { "panic" } else { "stopped" };
         self.parts.ctx.restarts.count(actor, cause);
         let wait = self.backoffs.next(name, self.parts.ctx.clock.monotonic_ns());
@@ -194,6 +204,7 @@ impl Actor for Supervisor {
         context.set_mailbox_capacity(1024);
         self.start_registry(context);
         self.start_tracer(context);
+        self.start_runtimes(context);
         context.run_interval(Duration::from_secs(1), Self::tick);
         self.parts.ctx.depths.dropped("container", "CollectGarbage");
         context.run_interval(self.parts.gc_interval, Self::collect_garbage);
@@ -315,6 +326,8 @@ impl Handler<GetActors> for Supervisor {
             row("tracer", self.tracer.as_ref().is_some_and(Addr::connected)),
             row("registry", self.registry.as_ref().is_some_and(Addr::connected)),
         ];
+        let runtimes = self.runtimes.iter().flat_map(Runtimes::rows);
+        rows.extend(runtimes.map(|(actor, running)| row(actor, running)));
         rows.extend(self.containers.values().map(|(id, container)| ActorRow {
             actor: format!("container {id}"),
             ..row("container", container.connected())
@@ -334,6 +347,9 @@ impl Handler<Shutdown> for Supervisor {
     fn handle(&mut self, _: Shutdown, _: &mut Context<Self>) {
         self.ending = true;
         self.tracer = None;
+        if let Some(runtimes) = &mut self.runtimes {
+            runtimes.retire();
+        }
         for slot in self.containers.keys().copied().collect::<Vec<_>>() {
             self.retire(slot);
         }
@@ -364,6 +380,7 @@ impl Handler<super::messages::Break> for Supervisor {
                     let first = self.containers.values().next();
                     first.map(|(_, container)| tell(&container.clone().recipient(), Panic))
                 }
+                id if !id.starts_with('/') => self.runtimes.as_ref().and_then(|runtimes| runtimes.panic(id)),
                 id => {
                     let named = self.containers.values().find(|(of, _)| of.as_str() == id);
                     named.map(|(_, container)| tell(&container.clone().recipient(), Panic))

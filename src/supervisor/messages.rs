@@ -39,7 +39,7 @@ pub struct ActorRow {
 #[derive(Debug, Message)]
 #[rtype(result = "bool")]
 pub enum Break {
-    /// `registry`, `tracer`, or `container` (any one of them).
+    /// `registry`, `tracer`, `runtimes`, a runtime, an id, or `container` (any one of them).
     Panic(String),
     BlockCore(std::time::Duration),
     LoseEvent,

@@ -4,3 +4,4 @@ pub mod backoff;
 #[cfg(feature = "test-hooks")]
 pub mod hooks;
 pub mod messages;
+pub mod runtimes;
