@@ -14,7 +14,8 @@ export RUSTUP_AUTO_INSTALL=0
 build=(cc:build-essential make:make git:git /etc/ssl/certs/ca-certificates.crt:ca-certificates)
 test=(
   ip:iproute2 nft:nftables iptables:iptables unshare:util-linux capsh:libcap2-bin curl:curl jq:jq
-  -:busybox-static containerd:containerd runc:runc /usr/lib/cni/bridge:containernetworking-plugins -:python3-grpcio
+  -:busybox-static containerd:containerd runc:runc dockerd:docker.io podman:podman catatonit:catatonit
+  /usr/lib/cni/bridge:containernetworking-plugins -:python3-grpcio
   systemd-nspawn:systemd-container mmdebstrap:mmdebstrap prometheus:prometheus
   qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm cpio:cpio depmod:kmod xz:xz-utils
 )
@@ -25,9 +26,9 @@ bench=(
   nginx:nginx-light wrk:wrk redis-server:redis-server redis-benchmark:redis-tools -:postgresql
 )
 dnf_build="gcc gcc-c++ make git ca-certificates"
-dnf_test="iproute nftables iptables-nft util-linux libcap curl jq busybox containerd runc containernetworking-plugins \
-python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core qemu-system-aarch64-core cpio \
-kmod xz"
+dnf_test="iproute nftables iptables-nft util-linux libcap curl jq busybox containerd runc moby-engine podman catatonit \
+containernetworking-plugins python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core \
+qemu-system-aarch64-core cpio kmod xz"
 dnf_lint="ShellCheck"
 dnf_bench="iproute util-linux bpftool nginx wrk redis postgresql-server postgresql-contrib"
 TARGET=aarch64-unknown-linux-gnu
