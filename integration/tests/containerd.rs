@@ -87,7 +87,7 @@ async fn inspect(client: &Containerd, lookup: &Lookup) -> Option<Metadata> {
 }
 
 /// Everything up to `last`.
-async fn changes_until(client: &mut Containerd, last: &Change) -> Vec<Change> {
+async fn changes_until(client: &Containerd, last: &Change) -> Vec<Change> {
     let mut seen = Vec::new();
     while seen.last() != Some(last) {
         let next = timeout(LIMIT, client.next_change()).await;
@@ -180,17 +180,17 @@ fn containers_of_any_namespace() {
 fn changes() {
     let Some(daemon) = Daemon::start() else { return };
     block_on(async {
-        let mut client = daemon.client().await;
+        let client = daemon.client().await;
         let (changed, gone) = (Change::Changed("c1".into()), Change::Gone("c1".into()));
         let pid = daemon.run("elsewhere", "c1", &[]);
         // It is made, then its process starts.
-        assert_eq!(changes_until(&mut client, &changed).await.len(), 1);
-        assert_eq!(changes_until(&mut client, &changed).await.len(), 1);
+        assert_eq!(changes_until(&client, &changed).await.len(), 1);
+        assert_eq!(changes_until(&client, &changed).await.len(), 1);
         assert_eq!(inspect(&client, &named("elsewhere", "c1")).await.unwrap().pid, pid);
         // Waiting may be given up, and misses nothing.
         assert!(timeout(Duration::from_millis(100), client.next_change()).await.is_err());
         daemon.script.run(&["rm", "elsewhere", "c1"]);
-        assert_eq!(changes_until(&mut client, &gone).await, [gone]);
+        assert_eq!(changes_until(&client, &gone).await, [gone]);
         assert_eq!(inspect(&client, &named("elsewhere", "c1")).await, None);
     });
 }
@@ -245,7 +245,7 @@ fn a_daemon_that_is_killed() {
     let pid = daemon.run("k8s.io", "c1", &[]);
     let c1 = named("k8s.io", "c1");
     block_on(async {
-        let mut client = daemon.client().await;
+        let client = daemon.client().await;
         inspect(&client, &c1).await.unwrap();
         daemon.signal(Signal::KILL);
         let broken = |error| matches!(error, RuntimeError::Broken { .. });
@@ -270,7 +270,7 @@ fn a_daemon_that_hangs() {
     let c1 = named("k8s.io", "c1");
     block_on(async {
         let brief = Duration::from_millis(200);
-        let mut client = daemon.client().await;
+        let client = daemon.client().await;
         inspect(&client, &c1).await.unwrap();
         daemon.signal(Signal::STOP);
         let before = open_sockets();

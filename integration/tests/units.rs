@@ -199,7 +199,7 @@ fn the_end_of_the_machine_is_an_error() {
     let bus = machine.bus();
     let leader: i32 = machine.0.run(&["leader"]).parse().expect("a number");
     run(async {
-        let mut client = connect(bus.clone()).await;
+        let client = connect(bus.clone()).await;
         let leader = Pid::from_raw(leader).expect("not 0");
         kill_process(leader, Signal::KILL).expect("it is ours");
         let end = async {

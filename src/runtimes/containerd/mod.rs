@@ -31,7 +31,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, sync::Mutex};
 
 /// A cluster's own containerd before the one that Docker brings.
 pub const SOCKETS: [&str; 4] = [
@@ -44,7 +44,9 @@ pub const SOCKETS: [&str; 4] = [
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
 /// Where a container most likely is.
-const USUAL_NAMESPACES: [&str; 3] = ["k8s.io", "moby", "default"];
+const USUAL_NAMESPACES: [&str; 2] = ["k8s.io", "default"];
+/// There containerd knows no names: who is in it Docker has to say.
+const DOCKERS_NAMESPACE: &str = "moby";
 /// Asking each takes a call.
 const MAX_NAMESPACES: usize = 64;
 
@@ -56,7 +58,7 @@ const SHIM_DEADLINE: Duration = Duration::from_secs(1);
 
 pub struct Containerd {
     channel: Channel,
-    events: Events,
+    events: Mutex<Events>,
 }
 
 impl Client for Containerd {
@@ -74,8 +76,8 @@ impl Client for Containerd {
         }
     }
 
-    async fn next_change(&mut self) -> Result<Change, RuntimeError> {
-        self.events.next().await
+    async fn next_change(&self) -> Result<Change, RuntimeError> {
+        self.events.lock().await.next().await
     }
 }
 
@@ -103,7 +105,10 @@ impl Containerd {
                 Events::Asked(asked)
             }
         };
-        Ok(Self { channel, events })
+        Ok(Self {
+            channel,
+            events: Mutex::new(events),
+        })
     }
 
     /// The list is asked for anew each time: a container may be the first of its namespace.
@@ -118,7 +123,7 @@ impl Containerd {
         let list = answer.map_err(|status| failed("namespaces.list", status))?.into_inner();
         let others = list.namespaces.iter().map(|namespace| namespace.name.as_str());
         for namespace in others
-            .filter(|name| !USUAL_NAMESPACES.contains(name))
+            .filter(|name| !USUAL_NAMESPACES.contains(name) && *name != DOCKERS_NAMESPACE)
             .take(MAX_NAMESPACES)
         {
             if let Some(found) = self.container(namespace, id).await? {

@@ -56,7 +56,7 @@ impl Client for Crio {
         }
     }
 
-    async fn next_change(&mut self) -> Result<Change, RuntimeError> {
+    async fn next_change(&self) -> Result<Change, RuntimeError> {
         std::future::pending().await
     }
 }

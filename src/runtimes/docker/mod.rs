@@ -5,7 +5,7 @@
 mod answer;
 mod transport;
 
-use super::{Change, Client, Lookup, Runtime, RuntimeError, brief, metadata::Metadata, sockets};
+use super::{Change, Client, Lookup, Runtime, RuntimeError, brief, globs, metadata::Metadata};
 use crate::base::clock::{Clock, SystemClock};
 use bollard::{
     API_DEFAULT_VERSION, BollardRequest,
@@ -31,9 +31,10 @@ use tokio::{
 };
 use transport::{Meter, exchange};
 
-/// Where it listens, tried in this order; a user's own come last. The snap listens where the package does.
-pub const DOCKER_SOCKETS: [&str; 3] = ["/run/docker.sock", "/var/run/docker.sock", "/run/user/*/docker.sock"];
-pub const PODMAN_SOCKETS: [&str; 2] = ["/run/podman/podman.sock", "/run/user/*/podman/podman.sock"];
+/// Where it listens, tried in this order. Not those below /run/user: they are their users', who could claim any id there. The
+/// snap listens where the package does.
+pub const DOCKER_SOCKETS: [&str; 2] = ["/run/docker.sock", "/var/run/docker.sock"];
+pub const PODMAN_SOCKETS: [&str; 1] = ["/run/podman/podman.sock"];
 
 /// Of one answer.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
@@ -65,7 +66,7 @@ impl<const PODMAN: bool> Client for Engine<PODMAN> {
     const RUNTIME: Runtime = if PODMAN { Runtime::Podman } else { Runtime::Docker };
 
     async fn connect(sockets: &[PathBuf]) -> Result<Self, RuntimeError> {
-        let attempts = sockets::present(sockets).await.into_iter().map(Self::to);
+        let attempts = globs::present(sockets).await.into_iter().map(Self::to);
         let mut first = None;
         for attempt in join_all(attempts).await {
             match attempt {

@@ -5,9 +5,10 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 
-use super::{Lookup, metadata::Metadata};
+pub use super::Found;
+
+use super::Lookup;
 use actix::Message;
-use std::sync::Arc;
 
 /// Who is it? Every question is answered with a [`Resolved`], sooner or later, and with another when the answer changes.
 #[derive(Clone, Debug, Message)]
@@ -28,13 +29,4 @@ pub struct Forget {
 pub struct Resolved {
     pub lookup: Lookup,
     pub found: Found,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Found {
-    Known(Arc<Metadata>),
-    /// Every runtime that could know it is connected or absent, and none knows it.
-    Nobody,
-    /// Somebody could not be asked. It is tried again: another answer will follow.
-    Unanswered,
 }

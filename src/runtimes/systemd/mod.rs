@@ -24,7 +24,10 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::mpsc::{self, OwnedPermit},
+    sync::{
+        Mutex,
+        mpsc::{self, OwnedPermit},
+    },
     task::JoinHandle,
     time::timeout,
 };
@@ -54,7 +57,7 @@ pub struct Systemd {
     connection: Connection,
     /// systemd's own name on the bus.
     manager: String,
-    changes: mpsc::Receiver<Result<Change, RuntimeError>>,
+    changes: Mutex<mpsc::Receiver<Result<Change, RuntimeError>>>,
     pump: JoinHandle<()>,
 }
 
@@ -126,8 +129,8 @@ impl Client for Systemd {
         Ok(Some(metadata))
     }
 
-    async fn next_change(&mut self) -> Result<Change, RuntimeError> {
-        self.changes.recv().await.unwrap_or_else(|| Err(closed()))
+    async fn next_change(&self) -> Result<Change, RuntimeError> {
+        self.changes.lock().await.recv().await.unwrap_or_else(|| Err(closed()))
     }
 }
 
@@ -153,7 +156,7 @@ impl Systemd {
         let client = Self {
             connection,
             manager,
-            changes,
+            changes: Mutex::new(changes),
             pump,
         };
         client

@@ -214,7 +214,7 @@ async fn a_huge_answer_ends_the_connection() {
     let mut properties = web();
     properties.insert((UNIT, "Description"), Variant::from("x".repeat(9 << 20)));
     let fake = Fake::new(properties);
-    let mut client = fake.client().await;
+    let client = fake.client().await;
     let err = client.inspect(&unit("web.service")).await.unwrap_err();
     assert!(
         matches!(&err, RuntimeError::Nonsense { what, .. } if what.contains("bytes")),
@@ -233,7 +233,7 @@ async fn announce(connection: &Connection, sender: &str, name: &str) {
 #[tokio::test]
 async fn changes_are_heard_in_order_and_kept_while_nobody_listens() {
     let mut fake = Fake::new(web());
-    let mut client = fake.client().await;
+    let client = fake.client().await;
     let bus = (&mut fake.connection).await.unwrap();
     announce(&bus, ":1.8", "forged.service").await;
     for number in 0..200 {
@@ -251,7 +251,7 @@ async fn changes_are_heard_in_order_and_kept_while_nobody_listens() {
 #[tokio::test]
 async fn whoever_fetches_too_late_is_told_that_something_is_missing() {
     let mut fake = Fake::new(web());
-    let mut client = fake.client().await;
+    let client = fake.client().await;
     let bus = (&mut fake.connection).await.unwrap();
     for _ in 0..=MAX_CHANGES {
         announce(&bus, OWNER, "a.service").await;
@@ -273,7 +273,7 @@ async fn whoever_fetches_too_late_is_told_that_something_is_missing() {
 #[tokio::test]
 async fn the_end_of_systemd_and_of_the_bus_is_an_error() {
     let mut fake = Fake::new(web());
-    let mut client = fake.client().await;
+    let client = fake.client().await;
     let bus = (&mut fake.connection).await.unwrap();
     let left = Message::signal("/org/freedesktop/DBus", BUS, "NameOwnerChanged");
     let left = left.sender(BUS).build(&(SYSTEMD, OWNER, "")).unwrap();
@@ -281,7 +281,7 @@ async fn the_end_of_systemd_and_of_the_bus_is_an_error() {
     assert!(matches!(client.next_change().await, Err(RuntimeError::Broken { .. })));
 
     let mut fake = Fake::new(web());
-    let mut client = fake.client().await;
+    let client = fake.client().await;
     (&mut fake.connection).await.unwrap().close().await.unwrap();
     assert!(matches!(client.next_change().await, Err(RuntimeError::Broken { .. })));
     assert!(matches!(
