@@ -267,6 +267,32 @@ fn a_core_that_hangs_is_reported_and_ended() {
     assert!(!log.contains("backtrace"), "{log}");
 }
 
+/// The facade and each of its clients; whatever the node has of runtimes.
+const OF_RUNTIMES: [&str; 6] = ["containerd", "crio", "docker", "podman", "runtimes", "systemd"];
+
+#[test]
+fn whoever_asks_the_runtimes_dies_and_the_rest_does_not_notice() {
+    if !(require_root() && require_tool(&["ip"])) {
+        return;
+    }
+    let (stage, port) = (Stage::new(), free_port());
+    let [address, _] = stage.netns.outside(port).map(|address| address.to_string());
+    let _server = stage.server().start(&["serve", &address]);
+    let watcher = Watcher::over(&stage.agent);
+    for (round, actor) in (1..).zip(OF_RUNTIMES) {
+        stage.agent.hook(&format!("panic/{actor}"));
+        connect(&stage, &address, 50);
+        let expected = Traffic {
+            successful: 50 * round,
+            ..Traffic::default()
+        };
+        stage.expect(&address, &expected);
+        stage.agent.metrics_when(actor, Duration::from_secs(20), |metrics| panics(metrics, actor) == 1.0);
+        eventually(Duration::from_secs(40), "it runs again", || actors(&stage.agent).contains(actor));
+    }
+    watcher.finish();
+}
+
 #[test]
 fn no_actor_is_without_such_a_test() {
     if !require_root() {
@@ -274,11 +300,12 @@ fn no_actor_is_without_such_a_test() {
     }
     let agent = Agent::start();
     // Whoever adds one, adds its panic above. The supervisor's end is the process's.
-    let broken = ["container", "registry", "tracer"].map(str::to_owned);
+    let broken = ["container", "registry", "tracer"].into_iter().chain(OF_RUNTIMES);
+    let broken: Vec<String> = broken.map(str::to_owned).collect();
     eventually(Duration::from_secs(20), "all actors run", || {
-        actors(&agent).is_superset(&BTreeSet::from(broken.clone()))
+        actors(&agent).is_superset(&broken.iter().cloned().collect())
     });
-    assert_eq!(actors(&agent), BTreeSet::from(broken));
+    assert_eq!(actors(&agent), broken.into_iter().collect());
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub enum Reason {
     Own,
     Ignored,
     StandaloneOff,
+    Filtered,
     EphemeralPort,
     LoopbackInContainer,
     LinkLocal,
@@ -32,13 +33,14 @@ pub enum Reason {
     PendingFull,
 }
 
-pub const REASONS: [(Reason, &str, Class); 16] = [
+pub const REASONS: [(Reason, &str, Class); 17] = [
     (Reason::Thread, "thread", Class::Policy),
     (Reason::KernelThread, "kernel_thread", Class::Policy),
     (Reason::OtherHierarchy, "other_hierarchy", Class::Policy),
     (Reason::Own, "own", Class::Policy),
     (Reason::Ignored, "ignored", Class::Policy),
     (Reason::StandaloneOff, "standalone_off", Class::Policy),
+    (Reason::Filtered, "filtered", Class::Policy),
     (Reason::EphemeralPort, "ephemeral_port", Class::Policy),
     (Reason::LoopbackInContainer, "loopback_in_container", Class::Policy),
     (Reason::LinkLocal, "link_local", Class::Policy),

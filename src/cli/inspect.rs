@@ -26,6 +26,7 @@ pub fn render(container: &Container, now_unix: f64) -> String {
     let about = [
         ["container".to_owned(), printable(&container.id)],
         ["application".to_owned(), printable(&container.app_id)],
+        ["runtime".to_owned(), runtime(container)],
         ["age".to_owned(), age(now_unix - container.since_unix)],
         ["in /metrics".to_owned(), yes_no(container.exposed)],
         ["processes".to_owned(), container.processes.to_string()],
@@ -43,6 +44,18 @@ pub fn render(container: &Container, now_unix: f64) -> String {
         listens(&container.listens),
         files(&container.files, container.files_left_out)
     )
+}
+
+/// Who runs it, and from what.
+fn runtime(container: &Container) -> String {
+    let Some(described) = &container.runtime else {
+        return "none that knows it".to_owned();
+    };
+    let unit = described.unit.as_ref();
+    let what = unit.map_or(&described.image, |unit| &unit.kind);
+    let triggered = unit.map(|unit| unit.triggered_by.as_str()).filter(|by| !by.is_empty());
+    let triggered = triggered.map(|by| format!(", by {by}")).unwrap_or_default();
+    printable(format!("{} {what}{triggered}", described.runtime).trim_end())
 }
 
 fn destinations(destinations: &[Destination]) -> String {
@@ -214,6 +227,7 @@ mod tests {
         insta::assert_snapshot!(ran(&agent, "system.slice/app.service", false).unwrap(), @r"
         container    /system.slice/app.service
         application  /system.slice/app.service
+        runtime      none that knows it
         age          3h12m
         in /metrics  yes
         processes    4
@@ -251,6 +265,7 @@ mod tests {
             application_types: Vec::new(),
             restarts: 0,
             oom_kills: 0,
+            runtime: None,
             destinations: Vec::new(),
             listens: Vec::new(),
             files: Vec::new(),
@@ -259,6 +274,7 @@ mod tests {
         insta::assert_snapshot!(render(&container, 90.0), @r"
         container    /a
         application  /a
+        runtime      none that knows it
         age          1m
         in /metrics  no
         processes    0

@@ -50,6 +50,11 @@ pub struct HostFiles {
 }
 
 impl HostFiles {
+    /// Where the host's root is seen.
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
     /// `configured` is `host.root`; empty: there is none.
     pub fn open(proc_root: &Path, configured: &Path) -> Result<Self, CollectError> {
         let mut missed = Missed::default();

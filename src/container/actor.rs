@@ -142,6 +142,44 @@ impl Handler<Absorb> for ContainerActor {
     }
 }
 
+/// What it is called from now on.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Rename(pub ContainerId);
+
+impl Handler<Rename> for ContainerActor {
+    type Result = ();
+
+    fn handle(&mut self, rename: Rename, _: &mut Context<Self>) {
+        self.id = rename.0;
+    }
+}
+
+/// It has turned out to be the same container as another, which gets what this one has. The registry then ends it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct HandOver {
+    pub to: Recipient<Absorb>,
+    pub done: Recipient<HandedOver>,
+}
+
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct HandedOver {
+    pub token: u64,
+}
+
+impl Handler<HandOver> for ContainerActor {
+    type Result = ();
+
+    fn handle(&mut self, hand_over: HandOver, _: &mut Context<Self>) {
+        let empty = ContainerState::new(self.state.limits());
+        let state = std::mem::replace(&mut self.state, empty);
+        tell(&hand_over.to, Absorb(Box::new(state)));
+        tell(&hand_over.done, HandedOver { token: self.token });
+    }
+}
+
 #[derive(Debug, Message)]
 #[rtype(result = "Samples")]
 pub struct GetSamples;

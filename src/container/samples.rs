@@ -11,6 +11,7 @@ use crate::{
         now::Now,
     },
     decode::Closes,
+    runtimes::metadata::Metadata,
 };
 use std::{
     borrow::Cow,
@@ -69,6 +70,7 @@ pub struct Samples {
     pub files: Arc<[FileInUse]>,
     pub files_left_out: u64,
     pub health: HealthByRole,
+    pub metadata: Option<Arc<Metadata>>,
     pub rejected: u64,
 }
 
@@ -99,6 +101,9 @@ impl Samples {
         let (files, left_out) = together(&self.files, &other.files);
         self.files = files;
         self.files_left_out += other.files_left_out + left_out;
+        if self.metadata.is_none() {
+            self.metadata.clone_from(&other.metadata);
+        }
         for theirs in &other.destinations {
             match self
                 .destinations
@@ -179,6 +184,7 @@ impl ContainerState {
             files: self.files.shown(),
             files_left_out: self.files.shown_left_out(),
             health: self.health.clone(),
+            metadata: self.metadata.clone(),
             rejected: self.rejected(),
         }
     }

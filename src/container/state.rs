@@ -29,6 +29,7 @@ use crate::{
         table::Table,
     },
     decode::{OpenFile, SocketEvent, SumEvent},
+    runtimes::metadata::Metadata,
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -73,6 +74,8 @@ pub enum ContainerEvent {
     FilesLeftOut(u64),
     /// What has not been seen since the last time is closed.
     FilesPassed,
+    /// By its runtime.
+    Described(Arc<Metadata>),
 }
 
 impl ContainerEvent {
@@ -86,6 +89,7 @@ impl ContainerEvent {
                 | Self::FileSeen { .. }
                 | Self::FilesLeftOut(_)
                 | Self::FilesPassed
+                | Self::Described(_)
         )
     }
 }
@@ -111,6 +115,8 @@ pub struct ContainerState {
     pub(super) health: HealthByRole,
     pub(super) listens: Listens,
     pub(super) files: Files,
+    /// What its runtime knows of it.
+    pub(super) metadata: Option<Arc<Metadata>>,
 }
 
 impl ContainerState {
@@ -126,6 +132,7 @@ impl ContainerState {
             health: HealthByRole::default(),
             listens: Listens::new(limits.listens),
             files: Files::default(),
+            metadata: None,
         }
     }
 
@@ -163,6 +170,7 @@ impl ContainerState {
             ContainerEvent::FileSeen { process, file, append } => self.files.seen(process, file, append),
             ContainerEvent::FilesLeftOut(files) => self.files.left_out(files),
             ContainerEvent::FilesPassed => self.files.passed(),
+            ContainerEvent::Described(metadata) => self.metadata = Some(metadata),
         }
         if self.since_ns.is_none() {
             self.since_ns = Some(now.boottime_ns);
@@ -261,6 +269,7 @@ impl ContainerState {
         self.health.add(&other.health);
         self.listens.absorb(other.listens);
         self.files.absorb(other.files);
+        self.metadata = self.metadata.take().or(other.metadata);
         for (socket, mut connection) in other.connections.drain() {
             // What did not fit as a destination of its own went to the others, with what was active of it.
             connection.bucket = self.traffic.after_absorbing(connection.bucket);

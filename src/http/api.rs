@@ -37,6 +37,8 @@ pub struct Container {
     pub application_types: Vec<String>,
     pub restarts: u64,
     pub oom_kills: u64,
+    /// What its runtime knows of it; `null`: no runtime does.
+    pub runtime: Option<Described>,
     pub destinations: Vec<Destination>,
     pub listens: Vec<Listen>,
     /// Files that its processes have open for writing, as found by going through all descriptors now and then
@@ -44,6 +46,31 @@ pub struct Container {
     pub files: Vec<OpenFile>,
     /// Further ones: files of the container, descriptors of a process that has more than 256.
     pub files_left_out: u64,
+}
+
+/// As a runtime (`docker`, `podman`, `containerd`, `crio`, `systemd`) tells it, cut to 256 labels of up to 4 KiB.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Described {
+    pub runtime: String,
+    pub name: String,
+    pub image: String,
+    pub labels: BTreeMap<String, String>,
+    /// Ports of the host that lead to it: `192.0.2.1:8080 -> 80`.
+    pub published: Vec<String>,
+    /// Where it is mounted, and from where.
+    pub mounts: BTreeMap<String, String>,
+    /// Of a unit of systemd.
+    pub unit: Option<Unit>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unit {
+    /// E.g. `simple`, `oneshot`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The timer, socket or path that starts it; empty if there is none.
+    pub triggered_by: String,
+    pub description: String,
 }
 
 /// A regular file. Not those of pseudo filesystems (`/proc`, `/sys`, …), nor what has no name from the start (memfd).

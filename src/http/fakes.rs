@@ -75,6 +75,7 @@ pub(super) fn samples(id: &str) -> Samples {
         .into(),
         files_left_out: 3,
         health: HealthByRole::default(),
+        metadata: None,
         rejected: 0,
     }
 }

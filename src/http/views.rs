@@ -1,5 +1,5 @@
 //! From samples to the bodies of the admin API.
-use super::api::{Container, ContainerSummary, Destination, Listen, OpenFile};
+use super::api::{Container, ContainerSummary, Described, Destination, Listen, OpenFile, Unit};
 use crate::{
     container::{
         files::FileInUse,
@@ -8,6 +8,7 @@ use crate::{
     decode::Closes,
     metrics::families::{OTHER, destination_labels},
     registry::identity::app_id,
+    runtimes::metadata::Metadata,
 };
 use std::collections::BTreeMap;
 use tarsier_common::CLOSE_REASON_NAMES;
@@ -34,10 +35,31 @@ pub(super) fn container(of: &Samples) -> Container {
         application_types: of.applications.iter().map(|is| is.as_str().to_owned()).collect(),
         restarts: of.restarts,
         oom_kills: of.oom_kills,
+        runtime: of.metadata.as_deref().map(described),
         destinations: of.destinations.iter().map(destination).collect(),
         listens: of.listens.iter().map(listen).collect(),
         files: of.files.iter().map(open_file).collect(),
         files_left_out: of.files_left_out,
+    }
+}
+
+fn described(of: &Metadata) -> Described {
+    Described {
+        runtime: of.runtime.as_str().to_owned(),
+        name: of.name.clone(),
+        image: of.image.clone(),
+        labels: of.labels.clone(),
+        published: of
+            .published
+            .iter()
+            .map(|port| format!("{} -> {}", port.host, port.port))
+            .collect(),
+        mounts: of.mounts.clone(),
+        unit: of.unit.as_ref().map(|unit| Unit {
+            kind: unit.kind.clone(),
+            triggered_by: unit.triggered_by.clone(),
+            description: unit.description.clone(),
+        }),
     }
 }
 
@@ -136,6 +158,10 @@ fn word(errno: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtimes::{
+        Runtime,
+        metadata::{self, Published},
+    };
 
     fn failed(failures: u64, by_errno: &[(i32, u64)]) -> samples::Destination {
         samples::Destination {
@@ -175,5 +201,26 @@ mod tests {
         ];
         assert_eq!(words, expected.map(|(word, count)| (word.to_owned(), count)));
         assert!(failures(&failed(0, &[])).is_empty());
+    }
+
+    #[test]
+    fn what_a_runtime_knows() {
+        let mut metadata = Metadata::new(Runtime::Docker);
+        metadata.set_name("/web");
+        metadata.image = "nginx:1".to_owned();
+        metadata.set_labels([("team", "shop")]);
+        metadata.published = vec![Published {
+            host: "[::1]:8080".parse().unwrap(),
+            port: 80,
+        }];
+        metadata.unit = Some(metadata::Unit {
+            kind: "oneshot".to_owned(),
+            triggered_by: "a.timer".to_owned(),
+            description: "A".to_owned(),
+        });
+        let expected = serde_json::json!({"runtime": "docker", "name": "web", "image": "nginx:1", "labels": {"team": "shop"},
+            "published": ["[::1]:8080 -> 80"], "mounts": {},
+            "unit": {"type": "oneshot", "triggered_by": "a.timer", "description": "A"}});
+        assert_eq!(serde_json::to_value(described(&metadata)).unwrap(), expected);
     }
 }

@@ -30,7 +30,8 @@ pub fn containers(samples: &[Samples], node: &NodeLabels) -> Vec<MetricFamily> {
     let mut series = Series::new(node);
     for container in Samples::merge(samples).iter().filter(|container| container.exposed) {
         let (id, app_id) = (container.id.as_str(), app_id(&container.id));
-        series.add(&names::CONTAINER_INFO, [id, &app_id, "", "", ""], 1.0);
+        let (image, triggered_by, kind) = described(container);
+        series.add(&names::CONTAINER_INFO, [id, &app_id, image, triggered_by, kind], 1.0);
         series.add(&names::RESTARTS, [id, &app_id], container.restarts as f64);
         if container.oom_kills > 0 {
             series.add(&names::OOM_KILLS, [id, &app_id], container.oom_kills as f64);
@@ -52,6 +53,16 @@ pub fn containers(samples: &[Samples], node: &NodeLabels) -> Vec<MetricFamily> {
         }
     }
     series.finish()
+}
+
+/// Image, and of a unit what triggers it and its type.
+fn described(container: &Samples) -> (&str, &str, &str) {
+    let Some(metadata) = &container.metadata else {
+        return ("", "", "");
+    };
+    let unit = metadata.unit.as_ref();
+    let unit = unit.map_or(("", ""), |unit| (unit.triggered_by.as_str(), unit.kind.as_str()));
+    (&metadata.image, unit.0, unit.1)
 }
 
 fn connections(series: &mut Series<'_>, [id, app_id]: [&str; 2], of: &Destination) {
@@ -129,6 +140,7 @@ mod tests {
             files: [].into(),
             files_left_out: 0,
             health: HealthByRole::default(),
+            metadata: None,
             rejected: 0,
         }
     }

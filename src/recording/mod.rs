@@ -46,6 +46,9 @@ pub struct Preamble {
     pub config: crate::config::Config,
     pub machine_id: String,
     pub system_uuid: String,
+    /// The answers of runtimes are in it. Absent: it was made before they were asked.
+    #[serde(default)]
+    pub runtimes: bool,
 }
 
 #[derive(Debug)]

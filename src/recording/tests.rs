@@ -14,6 +14,7 @@ fn preamble() -> Preamble {
         config: crate::config::Config::default(),
         machine_id: "m".into(),
         system_uuid: "u".into(),
+        runtimes: false,
     }
 }
 

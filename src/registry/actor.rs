@@ -6,27 +6,22 @@
 //! index from /proc, open sockets from the next totals pass.
 use super::{
     effects::{Answer, Ask, Effects, SlotId},
+    messages::{
+        CollectGarbage, ContainerLost, ContainerRecipients, ContainerRuns, EventBatch, ReapContainers, RegistryStopped,
+        RenameContainer, RuntimesRecipients, SetRuntimes, SpawnContainer, SupervisorRecipients,
+    },
     questions::{Limits, Questions},
     state::{Inventory, Node, RegistryState, Settings},
 };
 use crate::{
-    base::{
-        context::Ctx,
-        features::feature,
-        ids::ContainerId,
-        ledger::InFlight,
-        mailbox::{Queued, tell},
-        memory::give_back,
-        now::Now,
-    },
+    base::{context::Ctx, features::feature, ledger::InFlight, mailbox::tell, memory::give_back},
     collect::worker::{Work, Worker},
     container::{
-        actor::{Absorb, Ack, ApplyShare},
+        actor::{Absorb, Ack, ApplyShare, HandOver, HandedOver, Rename},
         samples::Samples,
     },
-    decode::Event,
     recording::Recorder,
-    tracer::kernel::RawBatch,
+    runtimes::facade::{Forget, Resolve, Resolved},
 };
 use actix::{
     Actor, AsyncContext, Context, Handler, Message, MessageResult, Recipient, WrapFuture, fut::ActorFutureExt,
@@ -63,40 +58,12 @@ pub struct RegistryActor {
     containers: HashMap<SlotId, ContainerRecipients>,
     supervisor: SupervisorRecipients,
     recorder: Option<Arc<Recorder>>,
+    runtimes: Option<RuntimesRecipients>,
     stopped: Option<Recipient<RegistryStopped>>,
     inventory_interval: Duration,
     batches: u64,
     #[cfg(feature = "test-hooks")]
-    lose: u32,
-}
-
-#[derive(Clone, Debug)]
-pub struct ContainerRecipients {
-    pub share: Recipient<ApplyShare>,
-    pub absorb: Recipient<Absorb>,
-}
-
-#[derive(Clone, Debug)]
-pub struct SupervisorRecipients {
-    pub spawn: Recipient<SpawnContainer>,
-    pub reap: Recipient<ReapContainers>,
-}
-
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct SpawnContainer {
-    pub slot: SlotId,
-    pub id: ContainerId,
-}
-
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct ReapContainers(pub Vec<(SlotId, ContainerId)>);
-
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct RegistryStopped {
-    pub panicked: bool,
+    pub(super) lose: u32,
 }
 
 #[derive(Clone)]
@@ -109,6 +76,8 @@ pub struct Blueprint {
     pub inventory_interval: Duration,
     pub supervisor: SupervisorRecipients,
     pub recorder: Option<Arc<Recorder>>,
+    /// `None`: nobody is asked what containers are called.
+    pub runtimes: Option<RuntimesRecipients>,
     pub stopped: Recipient<RegistryStopped>,
 }
 
@@ -128,6 +97,7 @@ impl RegistryActor {
             containers: HashMap::new(),
             supervisor: blueprint.supervisor,
             recorder: blueprint.recorder,
+            runtimes: blueprint.runtimes,
             stopped: Some(blueprint.stopped),
             batches: 0,
             #[cfg(feature = "test-hooks")]
@@ -165,6 +135,26 @@ impl RegistryActor {
         }
         for (slot, id) in effects.spawns {
             tell(&self.supervisor.spawn, SpawnContainer { slot, id });
+        }
+        for (slot, id) in effects.renames {
+            if let Some(container) = self.containers.get(&slot) {
+                tell(&container.rename, Rename(id.clone()));
+            }
+            tell(&self.supervisor.rename, RenameContainer { slot, id });
+        }
+        for (from, into) in effects.hand_overs {
+            if let (Some(from), Some(into)) = (self.containers.get(&from), self.containers.get(&into)) {
+                let (to, done) = (into.absorb.clone(), context.address().recipient());
+                tell(&from.hand_over, HandOver { to, done });
+            }
+        }
+        if let Some(runtimes) = &self.runtimes {
+            for lookup in effects.resolves {
+                tell(&runtimes.resolve, Resolve { lookup });
+            }
+            for lookup in effects.forgets {
+                tell(&runtimes.forget, Forget { lookup });
+            }
         }
         if !effects.reaps.is_empty() {
             for (slot, _) in &effects.reaps {
@@ -288,23 +278,6 @@ impl Actor for RegistryActor {
     }
 }
 
-/// What one reading of the kernel has brought.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct EventBatch {
-    pub events: Vec<Event>,
-    pub in_flight: InFlight,
-    pub ack: Arc<Ack>,
-    pub now: Now,
-    /// Ends of sockets were lost: what a pass has not seen since then is gone.
-    pub sweep_before_ns: Option<u64>,
-    /// News of processes was lost: look at /proc.
-    pub inventory: bool,
-    /// The same, as it came: only where it is being recorded.
-    pub raw: Option<RawBatch>,
-    pub queued: Queued,
-}
-
 impl Handler<EventBatch> for RegistryActor {
     type Result = ();
 
@@ -328,21 +301,12 @@ impl Handler<EventBatch> for RegistryActor {
     }
 }
 
-/// The actor of a slot has started.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct ContainerRuns {
-    pub slot: SlotId,
-    pub id: ContainerId,
-    pub recipients: ContainerRecipients,
-}
-
 impl Handler<ContainerRuns> for RegistryActor {
     type Result = ();
 
     fn handle(&mut self, message: ContainerRuns, context: &mut Context<Self>) {
         self.containers.insert(message.slot, message.recipients);
-        let (wanted, effects) = self.state.container_runs(message.slot);
+        let (wanted, effects) = self.state.container_runs(message.slot, &message.id);
         self.perform(effects, None, context);
         if !wanted {
             self.containers.remove(&message.slot);
@@ -351,10 +315,33 @@ impl Handler<ContainerRuns> for RegistryActor {
     }
 }
 
-/// The actor of a slot has died.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct ContainerLost(pub SlotId);
+impl Handler<HandedOver> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, message: HandedOver, context: &mut Context<Self>) {
+        let effects = self.state.container_handed_over(SlotId(message.token));
+        self.perform(effects, None, context);
+    }
+}
+
+impl Handler<SetRuntimes> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, message: SetRuntimes, context: &mut Context<Self>) {
+        self.runtimes = Some(message.0);
+        let effects = self.state.ask_runtimes_again();
+        self.perform(effects, None, context);
+    }
+}
+
+impl Handler<Resolved> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Resolved, context: &mut Context<Self>) {
+        let Resolved { lookup, found } = message;
+        self.answered(Answer::Runtime { lookup, found }, context);
+    }
+}
 
 impl Handler<ContainerLost> for RegistryActor {
     type Result = ();
@@ -365,11 +352,6 @@ impl Handler<ContainerLost> for RegistryActor {
         self.perform(effects, None, context);
     }
 }
-
-/// The supervisor's timer: decide who is dead.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct CollectGarbage;
 
 impl Handler<CollectGarbage> for RegistryActor {
     type Result = ();
@@ -450,51 +432,5 @@ impl Handler<GetHeldSamples> for RegistryActor {
 
     fn handle(&mut self, _: GetHeldSamples, _: &mut Context<Self>) -> Self::Result {
         MessageResult(self.state.samples(self.ctx.now()))
-    }
-}
-
-#[cfg(feature = "test-hooks")]
-mod hooks {
-    use super::{EventBatch, RegistryActor};
-    use crate::supervisor::hooks::{Block, LoseEvent, Panic};
-    use actix::{Context, Handler};
-
-    impl RegistryActor {
-        /// Loses one event without a word, which the ledger must notice.
-        pub(super) fn lose_one(&mut self, mut batch: EventBatch) -> EventBatch {
-            if self.lose > 0
-                && let Some(at) = batch.events.iter().position(|event| event.kind().is_some())
-            {
-                batch.events.swap_remove(at);
-                self.lose -= 1;
-            }
-            batch
-        }
-    }
-
-    impl Handler<LoseEvent> for RegistryActor {
-        type Result = ();
-
-        fn handle(&mut self, _: LoseEvent, _: &mut Context<Self>) {
-            self.lose += 1;
-        }
-    }
-
-    impl Handler<Panic> for RegistryActor {
-        type Result = ();
-
-        #[expect(clippy::panic, reason = "this is what the hook is for")]
-        fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
-            panic!("on request");
-        }
-    }
-
-    impl Handler<Block> for RegistryActor {
-        type Result = ();
-
-        #[expect(clippy::disallowed_methods, reason = "this is what the hook is for")]
-        fn handle(&mut self, block: Block, _: &mut Context<Self>) {
-            std::thread::sleep(block.0);
-        }
     }
 }

@@ -5,6 +5,7 @@ use crate::{
         ledger::{Counts, Outcome},
     },
     container::state::{ContainerEvent, ContainerState},
+    runtimes::{Found, Lookup},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -45,6 +46,10 @@ pub enum Answer {
         process: ProcKey,
         application: Option<Application>,
     },
+    Runtime {
+        lookup: Lookup,
+        found: Found,
+    },
 }
 
 /// The part of a batch that concerns one container.
@@ -61,6 +66,14 @@ pub struct Effects {
     pub spawns: Vec<(SlotId, ContainerId)>,
     pub absorbs: Vec<(SlotId, Box<ContainerState>)>,
     pub reaps: Vec<(SlotId, ContainerId)>,
+    /// Slots with an actor that are called otherwise from now on.
+    pub renames: Vec<(SlotId, ContainerId)>,
+    /// The first's actor gives what it has to the second's, and ends.
+    pub hand_overs: Vec<(SlotId, SlotId)>,
+    /// Questions for the runtimes.
+    pub resolves: Vec<Lookup>,
+    /// Of those nobody needs an answer any more.
+    pub forgets: Vec<Lookup>,
     /// Of the events that ended here.
     pub outcome: Outcome,
 }

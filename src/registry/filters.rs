@@ -6,6 +6,7 @@ use crate::{
     runtimes::metadata::{Metadata, Unit},
 };
 
+#[derive(Debug, Default)]
 pub struct Filters {
     deny: Vec<Pattern>,
     allow: Vec<Pattern>,

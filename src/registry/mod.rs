@@ -2,7 +2,10 @@
 pub mod actor;
 pub mod effects;
 pub mod filters;
+#[cfg(feature = "test-hooks")]
+mod hooks;
 pub mod identity;
+pub mod messages;
 mod questions;
 mod restarts;
 mod slots;

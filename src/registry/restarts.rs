@@ -26,6 +26,18 @@ const TICK_NS: u64 = super::state::TICK_NS;
 const SECOND: u64 = 1_000_000_000 / TICK_NS;
 
 impl Restarts {
+    /// These processes came, those of a later life. `true`: that was a restart.
+    pub(super) fn follow(&mut self, later: &Self) -> bool {
+        let mut restarted = false;
+        for (tick, count) in &later.living {
+            for _ in 0..*count {
+                // Those that came with the first are of the same life.
+                restarted |= self.join(tick * TICK_NS, restarted);
+            }
+        }
+        restarted
+    }
+
     /// A process came that began then. `true`: that was a restart.
     pub(super) fn join(&mut self, start_ns: u64, forked_inside: bool) -> bool {
         let start = start_ns / TICK_NS;

@@ -1,12 +1,13 @@
 //! `tarsier run`: from a configuration to a running agent, and to its orderly end.
 mod lock;
+mod runtimes;
 mod watchdog;
 
 use crate::{
     base::{
         clock::{Clock, SystemClock},
         context::{Ctx, Pulses, Restarts},
-        features::{Features, feature},
+        features::{Features, State, feature},
         ledger::Ledger,
         logging,
         mailbox::Depths,
@@ -17,7 +18,8 @@ use crate::{
     container::{destination::Filter, state::Limits},
     http::{admin, public, scrape::Faces},
     recording::{Preamble, Recorder},
-    registry::state::Settings,
+    registry::{filters::Filters, state::Settings},
+    runtimes::statistics::Statistics,
     supervisor::actor::{Parts, Shutdown, Supervisor},
     tracer::{actor::Settings as TracerSettings, kernel::Kernel, object, stats::KernelStats},
 };
@@ -93,6 +95,7 @@ async fn agent(
                 config: (*config).clone(),
                 machine_id: probe.labels.machine_id.clone(),
                 system_uuid: probe.labels.system_uuid.clone(),
+                runtimes: true,
             };
             Some(Arc::new(Recorder::create(path, &preamble)?))
         }
@@ -107,7 +110,12 @@ async fn agent(
         Arc::clone(&clock),
     );
     let stats = Arc::new(KernelStats::default());
-    let (core, tracer_thread) = (arbiter()?, arbiter()?);
+    let (core, tracer_thread, edge) = (arbiter()?, arbiter()?, arbiter()?);
+    let runtime_statistics = Arc::new(Statistics::default());
+    for runtime in runtimes::off(&config) {
+        ctx.features
+            .set(runtime.as_str(), State::Off, "configured", "the configuration says so");
+    }
     let parts = Parts {
         registry: registry_settings(&config)?,
         tracer: tracer_settings(&config, recorder.is_some()),
@@ -120,7 +128,7 @@ async fn agent(
         backoff: (config.supervisor.backoff_min, config.supervisor.backoff_max),
         core: core.handle(),
         tracer_thread: tracer_thread.handle(),
-        runtimes: None,
+        runtimes: runtimes::parts(&config, edge.handle(), Arc::clone(&runtime_statistics)),
         ctx: ctx.clone(),
     };
     let supervisor = Supervisor::new(parts).start();
@@ -129,7 +137,7 @@ async fn agent(
         config: Arc::clone(&config),
         node: probe.labels,
         kernel: Arc::clone(&stats),
-        runtimes: Arc::default(),
+        runtimes: runtime_statistics,
         containers: supervisor.clone().recipient(),
         actors: supervisor.clone().recipient(),
         #[cfg(feature = "test-hooks")]
@@ -169,6 +177,7 @@ async fn agent(
     }
     core.stop();
     tracer_thread.stop();
+    edge.stop();
     result
 }
 
@@ -247,6 +256,8 @@ pub fn registry_settings(config: &Config) -> Result<Settings> {
         max_pending: config.containers.max_pending,
         max_processes: config.registry.max_processes,
         max_sockets: config.registry.max_sockets,
+        runtimes: true,
+        filters: Arc::new(Filters::new(&config.filters)),
         actors: true,
         first_slot: 0,
     })

@@ -27,11 +27,12 @@ use crate::{
         Retire,
     },
     registry::{
-        actor::{
-            Blueprint as RegistryBlueprint, CollectGarbage, ContainerLost, ContainerRecipients, ContainerRuns,
-            ReapContainers, RegistryActor, RegistryStopped, SpawnContainer, SupervisorRecipients,
-        },
+        actor::{Blueprint as RegistryBlueprint, RegistryActor},
         effects::SlotId,
+        messages::{
+            CollectGarbage, ContainerLost, ContainerRecipients, ContainerRuns, ReapContainers, RegistryStopped,
+            RenameContainer, SpawnContainer, SupervisorRecipients,
+        },
         state::{Node, Settings},
     },
     tracer::{
@@ -66,7 +67,7 @@ pub struct Parts {
 
 pub struct Supervisor {
     parts: Parts,
-    registry: Option<Addr<RegistryActor>>,
+    pub(super) registry: Option<Addr<RegistryActor>>,
     tracer: Option<Addr<TracerActor>>,
     containers: BTreeMap<SlotId, (ContainerId, Addr<ContainerActor>)>,
     backoffs: Backoffs,
@@ -109,13 +110,18 @@ impl Supervisor {
             supervisor: SupervisorRecipients {
                 spawn: address.clone().recipient(),
                 reap: address.clone().recipient(),
+                rename: address.clone().recipient(),
             },
+            runtimes: self.runtimes.as_ref().and_then(Runtimes::recipients),
             recorder: self.parts.recorder.clone(),
             stopped: address.recipient(),
         };
         let registry = RegistryActor::start_in_arbiter(&self.parts.core, |_| RegistryActor::new(blueprint));
         if let Some(tracer) = &self.tracer {
             tell(&tracer.clone().recipient(), SetRegistry(registry.clone().recipient()));
+        }
+        if let Some(runtimes) = &mut self.runtimes {
+            runtimes.set_registry(registry.clone().recipient());
         }
         self.registry = Some(registry);
     }
@@ -159,6 +165,8 @@ impl Supervisor {
         let recipients = ContainerRecipients {
             share: container.clone().recipient(),
             absorb: container.clone().recipient(),
+            rename: container.clone().recipient(),
+            hand_over: container.clone().recipient(),
         };
         self.containers.insert(slot, (id.clone(), container));
         tell(&registry.recipient(), ContainerRuns { slot, id, recipients });
@@ -237,6 +245,16 @@ impl Handler<ReapContainers> for Supervisor {
     fn handle(&mut self, message: ReapContainers, _: &mut Context<Self>) {
         for (slot, _) in message.0 {
             self.retire(slot);
+        }
+    }
+}
+
+impl Handler<RenameContainer> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: RenameContainer, _: &mut Context<Self>) {
+        if let Some((id, _)) = self.containers.get_mut(&message.slot) {
+            *id = message.id;
         }
     }
 }

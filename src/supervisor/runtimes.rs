@@ -2,11 +2,12 @@
 use super::actor::Supervisor;
 use crate::{
     base::{context::Ctx, mailbox::tell},
+    registry::messages::{RuntimesRecipients, SetRuntimes},
     runtimes::{
         Runtime,
         client::{self, ClientStopped, FacadeRecipients, Factory, Handle},
         facade::{
-            Resolve, Resolved,
+            Resolved,
             actor::{Blueprint, ClientLost, Retire, RuntimesActor, RuntimesStopped, SetRegistry},
             state::Limits,
         },
@@ -56,8 +57,11 @@ impl Runtimes {
     }
 
     /// Whom to ask, while there is one.
-    pub fn resolve(&self) -> Option<Recipient<Resolve>> {
-        self.facade.clone().map(|(_, facade)| facade.recipient())
+    pub fn recipients(&self) -> Option<RuntimesRecipients> {
+        self.facade.clone().map(|(_, facade)| RuntimesRecipients {
+            resolve: facade.clone().recipient(),
+            forget: facade.recipient(),
+        })
     }
 
     /// Whom to tell from now on.
@@ -200,6 +204,9 @@ impl Supervisor {
     pub(super) fn start_runtimes(&mut self, context: &mut Context<Self>) {
         if let Some(runtimes) = self.runtimes.as_mut().filter(|_| !self.ending) {
             runtimes.start(context.address().recipient(), &context.address().recipient());
+            if let (Some(registry), Some(recipients)) = (&self.registry, runtimes.recipients()) {
+                tell(&registry.clone().recipient(), SetRuntimes(recipients));
+            }
         }
     }
 }
@@ -245,7 +252,7 @@ mod tests {
     use super::*;
     use crate::{
         base::clock::SystemClock,
-        runtimes::{Change, Client, Lookup, RuntimeError, facade::Found, metadata::Metadata},
+        runtimes::{Change, Client, Found, Lookup, RuntimeError, facade::Resolve, metadata::Metadata},
     };
     use parking_lot::Mutex;
     use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -298,7 +305,7 @@ mod tests {
         fn ask(&self) {
             let unit = "a.service".into();
             let lookup = Lookup::Unit { unit };
-            tell(&self.runtimes.resolve().unwrap(), Resolve { lookup });
+            tell(&self.runtimes.recipients().unwrap().resolve, Resolve { lookup });
         }
     }
 
@@ -327,7 +334,7 @@ mod tests {
 
         fn handle(&mut self, message: RuntimesStopped, context: &mut Context<Self>) {
             assert!(self.runtimes.facade_stopped(&message));
-            assert!(self.runtimes.resolve().is_none() && self.runtimes.clients.is_empty());
+            assert!(self.runtimes.recipients().is_none() && self.runtimes.clients.is_empty());
             self.start(context);
         }
     }

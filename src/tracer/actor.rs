@@ -21,7 +21,7 @@ use crate::{
         now::Now,
     },
     container::actor::{Ack, BatchDone},
-    registry::actor::EventBatch,
+    registry::messages::EventBatch,
 };
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, Recipient};
 use parking_lot::Mutex;

@@ -76,6 +76,7 @@ pub fn replay(recording: impl Read) -> anyhow::Result<Vec<u8>> {
 fn registry(preamble: &Preamble) -> anyhow::Result<RegistryState> {
     let mut settings = run::registry_settings(&preamble.config)?;
     settings.actors = false;
+    settings.runtimes = preamble.runtimes;
     Ok(RegistryState::new(settings, preamble.node.clone()))
 }
 

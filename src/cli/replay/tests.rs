@@ -89,6 +89,7 @@ fn record(path: &std::path::Path) {
         config,
         machine_id: "0123".into(),
         system_uuid: "4567".into(),
+        runtimes: false,
     };
     let recorder = Recorder::create(path, &preamble).unwrap();
     recorder.inventory(

@@ -86,7 +86,7 @@ async fn containers_as_a_list() {
 async fn one_container_by_its_id() {
     let admin = Admin::of(supervisor());
     let expected = json!({"id": "/system.slice/x", "app_id": "", "exposed": true, "since_unix": 1.5,
-        "processes": 4, "application_types": ["nginx", "php"], "restarts": 6, "oom_kills": 2,
+        "processes": 4, "application_types": ["nginx", "php"], "restarts": 6, "oom_kills": 2, "runtime": null,
         "destinations": [{"destination": "10.0.0.1:80", "actual_destination": "10.0.0.1:80",
             "successful_connects": 6, "failed_connects": 2, "active": 2, "connect_seconds": 0.002,
             "sent_bytes": 20, "received_bytes": 40, "retransmits": 8, "failures": {"refused": 2},

@@ -1,5 +1,8 @@
 //! Where the states of containers are: held here until they have an actor, and from then on with it.
+mod naming;
 mod sockets;
+
+pub(super) use naming::Absorbed;
 
 use sockets::Socket;
 
@@ -47,6 +50,8 @@ pub(super) struct Slot {
     pub has_news: bool,
     /// It has, or in a replay would have, an actor: it stays until the garbage collection.
     pub spawned: bool,
+    /// Its runtime has been asked what it is called: nobody is to see it yet.
+    pub veiled: bool,
     /// Pending slots only: whose identity is awaited, since when.
     pub pending: Option<Pending>,
 }
@@ -88,6 +93,8 @@ pub(super) struct Slots {
     slots: BTreeMap<SlotId, Slot>,
     by_id: HashMap<ContainerId, SlotId>,
     by_process: HashMap<Awaited, SlotId>,
+    /// Actors that are to give what they have to another slot's.
+    handing_over: HashMap<SlotId, SlotId>,
     sockets: Table<SocketId, Socket>,
     /// In the order of their ends.
     lingering: VecDeque<SlotId>,
@@ -115,6 +122,7 @@ impl Slots {
             slots: BTreeMap::new(),
             by_id: HashMap::new(),
             by_process: HashMap::new(),
+            handing_over: HashMap::new(),
             sockets: Table::new(max_sockets),
             lingering: VecDeque::new(),
             next,
@@ -165,6 +173,7 @@ impl Slots {
                 zombie_since_ns: Some(now.boottime_ns),
                 has_news: false,
                 spawned: false,
+                veiled: false,
                 pending,
             },
         );
@@ -291,7 +300,7 @@ impl Slots {
 
     fn spawn_if_due(&mut self, slot: SlotId, effects: &mut Effects) {
         let Some(entry) = self.slots.get(&slot) else { return };
-        if entry.has_news && matches!(entry.place, Place::Held(_)) {
+        if entry.has_news && !entry.veiled && matches!(entry.place, Place::Held(_)) {
             self.spawn(slot, effects);
         }
     }
@@ -327,6 +336,10 @@ impl Slots {
         let limits = self.limits;
         let Some(entry) = self.slots.get_mut(&slot) else { return };
         let mut state = ContainerState::new(limits);
+        if let Place::Spawning(gathered) = std::mem::replace(&mut entry.place, Place::Running) {
+            state.absorb(*gathered);
+            state.processes = 0;
+        }
         for Member {
             start_ns, application, ..
         } in living
@@ -438,7 +451,9 @@ impl Slots {
     /// States that are here rather than with an actor.
     pub(super) fn held_mut(&mut self) -> impl Iterator<Item = (Option<&ContainerId>, &mut ContainerState)> {
         self.slots.values_mut().filter_map(|slot| match &mut slot.place {
-            Place::Held(state) | Place::Spawning(state) => Some((slot.id.as_ref(), state.as_mut())),
+            Place::Held(state) | Place::Spawning(state) => {
+                Some((slot.id.as_ref().filter(|_| !slot.veiled), state.as_mut()))
+            }
             Place::Running => None,
         })
     }

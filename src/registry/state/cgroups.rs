@@ -75,7 +75,7 @@ impl RegistryState {
         let owner = known.unwrap_or(identity::Owner::Standalone);
         for sum in named {
             let nobody = ProcKey { tgid: 0, start_ns: 0 };
-            let slot = match self.target_of(&owner, nobody, &sum.comm, now) {
+            let slot = match self.target_of(&owner, nobody, &sum.comm, now, effects) {
                 Target::Slot(slot) => Some(slot),
                 Target::Unnamed | Target::Nowhere(_) => None,
             };
@@ -101,7 +101,7 @@ impl RegistryState {
     /// The process may be elsewhere by now, or gone, or its pid another's: what it did there is somebody's all the same.
     pub(super) fn settle(&mut self, of: Awaited, owner: &identity::Owner, now: Now, effects: &mut Effects) {
         let Some(comm) = self.slots.awaited(of) else { return };
-        let to = match self.target_of(owner, of.0, &comm, now) {
+        let to = match self.target_of(owner, of.0, &comm, now, effects) {
             Target::Slot(slot) => Some(slot),
             Target::Unnamed | Target::Nowhere(_) => None,
         };
@@ -128,6 +128,7 @@ impl RegistryState {
                 self.settle((key, root), &owner, now, &mut effects);
             }
             Answer::Addresses { netns, ips } => self.addresses(netns, ips, now, &mut effects),
+            Answer::Runtime { lookup, found } => self.resolved(&lookup, found, now, &mut effects),
             Answer::Application { process, application } => self.application(process, application, now, &mut effects),
         }
         effects

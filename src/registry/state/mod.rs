@@ -6,18 +6,20 @@ mod applications;
 mod cgroups;
 mod files;
 mod found;
+mod names;
 mod processes;
 mod sockets;
 mod upkeep;
 
 use super::{
     effects::{Effects, SlotId},
+    filters::Filters,
     identity::{self, CgroupRoot},
     slots::Slots,
 };
 use crate::{
     base::{
-        ids::{Application, CgroupId, NetnsId, ProcKey, SocketId},
+        ids::{Application, CgroupId, ContainerId, NetnsId, ProcKey, SocketId},
         ledger::Reason,
         now::Now,
         table::Table,
@@ -52,6 +54,9 @@ pub struct Settings {
     pub max_pending: usize,
     pub max_processes: usize,
     pub max_sockets: usize,
+    /// Whether runtimes are asked what containers are called.
+    pub runtimes: bool,
+    pub filters: Arc<Filters>,
     /// Off in a replay: then all states stay with the registry.
     pub actors: bool,
     /// No slot of an earlier registry may be taken for one of this one.
@@ -164,6 +169,7 @@ pub struct RegistryState {
     rejected_unread: u64,
     cgroups: Table<CgroupId, Cgroup>,
     owners: HashMap<Arc<str>, identity::Owner>,
+    names: names::Names,
     waiting: HashMap<CgroupId, HashSet<ProcKey>>,
     /// Of cgroups that were asked for.
     sums: Vec<SumEvent>,
@@ -198,6 +204,7 @@ impl RegistryState {
             rejected_unread: 0,
             cgroups: Table::new(settings.max_processes),
             owners: HashMap::new(),
+            names: names::Names::default(),
             waiting: HashMap::new(),
             sums: Vec::new(),
             rejected_sums: 0,
@@ -269,14 +276,25 @@ impl RegistryState {
     }
 
     /// `false`: the slot is gone, and so the actor may go.
-    pub fn container_runs(&mut self, slot: SlotId) -> (bool, Effects) {
+    pub fn container_runs(&mut self, slot: SlotId, id: &ContainerId) -> (bool, Effects) {
         let mut effects = Effects::default();
         let wanted = self.slots.running(slot, &mut effects);
+        let name = self.slots.get(slot).and_then(|slot| slot.id.as_ref());
+        if let Some(name) = name.filter(|name| *name != id) {
+            effects.renames.push((slot, name.clone()));
+        }
         (wanted, effects)
+    }
+
+    pub fn container_handed_over(&mut self, slot: SlotId) -> Effects {
+        let mut effects = Effects::default();
+        self.slots.handed_over(slot, &mut effects);
+        effects
     }
 
     pub fn container_lost(&mut self, slot: SlotId, now: Now) -> Effects {
         let mut effects = Effects::default();
+        self.slots.handed_over(slot, &mut effects);
         let living = self.processes.iter().map(|(_, process)| process);
         let living = living.filter(|process| process.slot == Some(slot));
         let living = living.map(|process| process.member(false)).collect();
@@ -296,7 +314,7 @@ impl RegistryState {
     }
 
     /// Tables with their entries, limits and refusals.
-    pub fn tables(&self) -> [(&'static str, usize, usize, u64); 8] {
+    pub fn tables(&self) -> [(&'static str, usize, usize, u64); 9] {
         let table = |name, len, capacity, rejected| (name, len, capacity, rejected);
         let sockets = self.slots.sockets();
         let (containers, pending) = self.slots.rejected();
@@ -328,6 +346,7 @@ impl RegistryState {
                 self.processes.capacity(),
                 self.rejected_unread,
             ),
+            table("names", self.names.len(), names::Names::MAX_LOOKUPS, 0),
             table("sums", self.sums.len(), MAX_SUMS, self.rejected_sums),
         ]
     }

@@ -11,6 +11,7 @@ use crate::{
     decode::{Comm, Owner, ProcessEvent},
     registry::{
         effects::{Ask, Effects},
+        filters::Verdict,
         identity,
         slots::Member,
     },
@@ -249,7 +250,7 @@ impl RegistryState {
             }
         };
         match owner {
-            Some(owner) => self.target_of(&owner, key, &comm, now),
+            Some(owner) => self.target_of(&owner, key, &comm, now, effects),
             None => Target::Unnamed,
         }
     }
@@ -285,6 +286,9 @@ impl RegistryState {
             return owner.clone();
         }
         let owner = identity::owner(path);
+        if let (identity::Owner::Container(id), true) = (&owner, self.settings.runtimes) {
+            self.names.met(id, path);
+        }
         if self.owners.len() >= CACHED {
             self.owners.clear();
         }
@@ -292,15 +296,25 @@ impl RegistryState {
         owner
     }
 
-    pub(super) fn target_of(&mut self, owner: &identity::Owner, process: ProcKey, comm: &Comm, now: Now) -> Target {
+    pub(super) fn target_of(
+        &mut self,
+        owner: &identity::Owner,
+        process: ProcKey,
+        comm: &Comm,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Target {
         let id: ContainerId = match (owner, self.settings.standalone) {
             (identity::Owner::Ignored(_), _) => return Target::Nowhere(Reason::Ignored),
-            (identity::Owner::Container(id), _) => id.clone(),
+            (identity::Owner::Container(id), _) => return self.named_target(id, now, effects),
             (identity::Owner::Standalone, Standalone::Off) => return Target::Nowhere(Reason::StandaloneOff),
             (identity::Owner::Standalone, mode) => {
                 identity::standalone_id(comm, process.tgid, mode == Standalone::PerProcess)
             }
         };
+        if self.slots.of_id(&id).is_none() && self.settings.filters.allows(&id, None) != Verdict::Shown {
+            return Target::Nowhere(Reason::Filtered);
+        }
         match self.slots.of_container(&id, now) {
             Ok(slot) => Target::Slot(slot),
             Err(reason) => Target::Nowhere(reason),

@@ -155,7 +155,7 @@ impl RegistryState {
             Some(identity::Owner::Standalone)
         };
         of.map_or(Target::Unnamed, |of| {
-            self.target_of(&of, owner.process, &owner.comm, now)
+            self.target_of(&of, owner.process, &owner.comm, now, effects)
         })
     }
 
@@ -175,7 +175,7 @@ impl RegistryState {
                 self.target_of_owner(&owner, now, effects)
             }
             None => match self.owner_of_cgroup(sum.cgroup, None, NOBODY, now, effects) {
-                Some(owner) => self.target_of(&owner, NOBODY, &sum.comm, now),
+                Some(owner) => self.target_of(&owner, NOBODY, &sum.comm, now, effects),
                 // Asked for: kept until the answer, as what happens to a process without a name is.
                 None if !self.cgroups.contains_key(&sum.cgroup) => Target::Nowhere(Reason::TableFull),
                 None if self.sums.len() < MAX_SUMS => {

@@ -100,6 +100,7 @@ impl RegistryState {
         {
             self.give_up(of, now, &mut effects);
         }
+        self.name_the_late(now, &mut effects);
         self.ask_again(now, &mut effects);
         self.ask_for_applications(now, &mut effects);
         let due: Vec<SlotId> = self
@@ -108,7 +109,7 @@ impl RegistryState {
             .filter(|(_, slot)| {
                 let age = now.boottime_ns.saturating_sub(slot.since_ns);
                 let old = u128::from(age) >= self.settings.min_age.as_nanos();
-                slot.processes > 0 && old && !slot.spawned
+                slot.processes > 0 && old && !slot.spawned && !slot.veiled
             })
             .map(|(slot, _)| slot)
             .collect();
@@ -214,6 +215,7 @@ impl RegistryState {
         self.cgroups
             .retain(|_, cgroup| cgroup.removed_ns.is_none_or(|removed| removed > before));
         self.owners.clear();
+        self.forget_names(&mut effects);
         let slots = &self.slots;
         for namespace in self.namespaces.values_mut() {
             namespace.told.retain(|slot| slots.get(*slot).is_some());

@@ -1,5 +1,6 @@
 //! Short ways to say what happens.
 use super::*;
+use crate::registry::effects::SlotId;
 
 pub(super) const ROOT: CgroupId = CgroupId(1);
 pub(super) const HOST: NetnsId = NetnsId(40);
@@ -21,6 +22,8 @@ pub(super) fn settings(standalone: Standalone) -> Settings {
         max_pending: 3,
         max_processes: 100,
         max_sockets: 100,
+        runtimes: false,
+        filters: Arc::default(),
         actors: false,
         first_slot: 0,
     }
@@ -164,4 +167,9 @@ pub(super) fn shown(registry: &mut RegistryState) -> Vec<(String, u32, u64, i64)
 
 pub(super) fn row(id: &str, processes: u32, connects: u64, active: i64) -> (String, u32, u64, i64) {
     (id.to_owned(), processes, connects, active)
+}
+
+/// An actor has started for the slot.
+pub(super) fn runs(registry: &mut RegistryState, slot: SlotId) -> (bool, Effects) {
+    registry.container_runs(slot, &"/anything".into())
 }

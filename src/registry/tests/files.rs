@@ -101,7 +101,7 @@ fn files_alone_are_not_worth_an_actor() {
     // With one, its share has both, and nothing once the files are forgotten.
     let effects = registry.apply([Event::SocketSeen(socket(1, of))], now(2));
     let slot = effects.spawns[0].0;
-    let (_, effects) = registry.container_runs(slot);
+    let (_, effects) = runs(&mut registry, slot);
     assert_eq!(effects.absorbs.len(), 1);
     for (events, expected) in [(vec![seen(of, "/a"), PASSED], 2), (vec![PASSED], 1), (vec![PASSED], 0)] {
         let effects = registry.apply(events, now(3));

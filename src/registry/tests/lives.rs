@@ -239,7 +239,7 @@ fn a_kill_goes_to_the_actor_that_books_it() {
     let app = at(2, 3, A);
     let effects = registry.apply([started(app, 1), Event::SocketSeen(socket(1, app))], now(2));
     let slot = effects.spawns[0].0;
-    registry.container_runs(slot);
+    runs(&mut registry, slot);
     let effects = registry.apply([killed(app)], now(3));
     assert_eq!(effects.shares[&slot].counts.get(kind::EXIT), 1);
     assert_eq!(effects.outcome.delivered.get(kind::EXIT), 0);
@@ -391,7 +391,7 @@ fn applications_of_what_is_found_move_along_and_outlive_the_actor() {
         || registry.apply([Event::SocketSeen(socket(1, app))], now(4)).spawns[0].0,
         |it| it.0,
     );
-    registry.container_runs(slot);
+    runs(&mut registry, slot);
     registry.container_lost(slot, now(5));
     let b = of(&mut registry, "/system.slice/b.service").unwrap();
     assert_eq!((b.processes, b.applications.len()), (1, 1));

@@ -2,15 +2,16 @@ mod any_order;
 mod builders;
 mod files;
 mod lives;
+mod names;
 mod repair;
 
 use super::{
-    effects::{Answer, Ask},
+    effects::{Answer, Ask, Effects},
     state::*,
 };
 use crate::{
     base::{
-        ids::{Application, CgroupId, NetnsId, ProcKey, SocketId},
+        ids::{Application, CgroupId, ContainerId, NetnsId, ProcKey, SocketId},
         ledger::Reason,
         now::Now,
     },
@@ -19,7 +20,7 @@ use crate::{
     decode::{CgroupEvent, Comm, Event, Owner, ProcessEvent, Role, SocketEvent, SumEvent},
 };
 use builders::*;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tarsier_common::kind;
 
 #[test]

@@ -14,7 +14,7 @@ fn an_actor_gets_what_was_gathered_and_its_successor_the_processes() {
     // Until the actor is there, all is kept here.
     let effects = registry.apply([Event::ConnectionClosed(socket(1, a))], now(1));
     assert!(effects.shares.is_empty() && effects.outcome.delivered.get(kind::CLOSE) == 1);
-    let (wanted, effects) = registry.container_runs(*slot);
+    let (wanted, effects) = runs(&mut registry, *slot);
     assert!(wanted && effects.absorbs.len() == 1);
     let effects = registry.apply([Event::ConnectionFailed(socket(2, a))], now(1));
     assert_eq!(
@@ -41,14 +41,14 @@ fn the_dead_are_reaped_one_period_after_their_last_process() {
     let a = owner(3, ROOT, "a");
     let effects = registry.apply([Event::SocketSeen(socket(1, a)), exited(a)], now(10));
     let slot = effects.spawns[0].0;
-    registry.container_runs(slot);
+    runs(&mut registry, slot);
     assert!(
         registry.collect_garbage(now(2000)).reaps.is_empty(),
         "its connection is still open"
     );
     registry.apply([Event::ConnectionClosed(socket(1, a))], now(2000));
     assert_eq!(registry.collect_garbage(now(2000)).reaps.len(), 1);
-    assert!(!registry.container_runs(slot).0);
+    assert!(!runs(&mut registry, slot).0);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_swept_socket_keeps_no_container_alive() {
     registry.inventory(&inventory([found(3, "a", "/")]), now(1));
     let a = owner(3, ROOT, "a");
     let effects = registry.apply([Event::SocketSeen(socket(1, a)), exited(a)], now(10));
-    registry.container_runs(effects.spawns[0].0);
+    runs(&mut registry, effects.spawns[0].0);
     // Its end was lost, and a pass that began later has not seen it.
     registry.sweep(now(20).monotonic_ns, now(20));
     assert_eq!(registry.collect_garbage(now(2000)).reaps.len(), 1);

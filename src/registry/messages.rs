@@ -1,0 +1,97 @@
+//! What the registry is told, and what it tells.
+use super::effects::SlotId;
+use crate::{
+    base::{ids::ContainerId, ledger::InFlight, mailbox::Queued, now::Now},
+    container::actor::{Absorb, Ack, ApplyShare, HandOver, Rename},
+    decode::Event,
+    runtimes::facade::{Forget, Resolve},
+    tracer::kernel::RawBatch,
+};
+use actix::{Message, Recipient};
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+pub struct ContainerRecipients {
+    pub share: Recipient<ApplyShare>,
+    pub absorb: Recipient<Absorb>,
+    pub rename: Recipient<Rename>,
+    pub hand_over: Recipient<HandOver>,
+}
+
+#[derive(Clone, Debug)]
+pub struct RuntimesRecipients {
+    pub resolve: Recipient<Resolve>,
+    pub forget: Recipient<Forget>,
+}
+
+/// Others have taken their place, and know nothing.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SetRuntimes(pub RuntimesRecipients);
+
+#[derive(Clone, Debug)]
+pub struct SupervisorRecipients {
+    pub spawn: Recipient<SpawnContainer>,
+    pub reap: Recipient<ReapContainers>,
+    pub rename: Recipient<RenameContainer>,
+}
+
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SpawnContainer {
+    pub slot: SlotId,
+    pub id: ContainerId,
+}
+
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct RenameContainer {
+    pub slot: SlotId,
+    pub id: ContainerId,
+}
+
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ReapContainers(pub Vec<(SlotId, ContainerId)>);
+
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct RegistryStopped {
+    pub panicked: bool,
+}
+
+/// What one reading of the kernel has brought.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct EventBatch {
+    pub events: Vec<Event>,
+    pub in_flight: InFlight,
+    pub ack: Arc<Ack>,
+    pub now: Now,
+    /// Ends of sockets were lost: what a pass has not seen since then is gone.
+    pub sweep_before_ns: Option<u64>,
+    /// News of processes was lost: look at /proc.
+    pub inventory: bool,
+    /// The same, as it came: only where it is being recorded.
+    pub raw: Option<RawBatch>,
+    pub queued: Queued,
+}
+
+/// The actor of a slot has started.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ContainerRuns {
+    pub slot: SlotId,
+    pub id: ContainerId,
+    pub recipients: ContainerRecipients,
+}
+
+/// The actor of a slot has died.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ContainerLost(pub SlotId);
+
+/// The supervisor's timer: decide who is dead.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct CollectGarbage;
