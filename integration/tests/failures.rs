@@ -287,8 +287,12 @@ fn whoever_asks_the_runtimes_dies_and_the_rest_does_not_notice() {
             ..Traffic::default()
         };
         stage.expect(&address, &expected);
-        stage.agent.metrics_when(actor, Duration::from_secs(20), |metrics| panics(metrics, actor) == 1.0);
-        eventually(Duration::from_secs(40), "it runs again", || actors(&stage.agent).contains(actor));
+        stage
+            .agent
+            .metrics_when(actor, Duration::from_secs(20), |metrics| panics(metrics, actor) == 1.0);
+        eventually(Duration::from_secs(40), "it runs again", || {
+            actors(&stage.agent).contains(actor)
+        });
     }
     watcher.finish();
 }

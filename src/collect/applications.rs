@@ -5,8 +5,11 @@
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
 use super::{CollectError, files::Dir, processes};
-use crate::base::ids::{Application, ProcKey};
-use std::{io::Read, path::Path};
+use crate::{
+    base::ids::{Application, ProcKey},
+    registry::identity::sandbox_id,
+};
+use std::{io::Read, path::Path, sync::Arc};
 
 /// Longer command lines are judged by their beginning. Java's, with their class paths, are some ten thousand bytes.
 const MAX_BYTES: u64 = 256 * 1024;
@@ -24,6 +27,16 @@ pub fn application(proc_root: &Path, process: ProcKey) -> Option<Application> {
         _ => first,
     };
     said.map(Application::from)
+}
+
+/// The engine's id of the container of gVisor's that the process with this key is the sandbox of, if it is one.
+pub fn sandbox(proc_root: &Path, process: ProcKey) -> Option<Arc<str>> {
+    let dir = Dir::open(proc_root.join(process.tgid.to_string())).ok()?;
+    if processes::start_ns(&dir)? != processes::cut_to_tick(process.start_ns) {
+        return None;
+    }
+    let command = command_line(&dir, "cmdline").ok()?;
+    sandbox_id(&command).map(Arc::from)
 }
 
 fn said_below(dir: &Dir, thread: &str) -> Option<&'static str> {

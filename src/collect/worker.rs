@@ -114,6 +114,10 @@ impl Worker {
                 process,
                 application: applications::application(&self.proc, process),
             },
+            Ask::Sandbox { process, container } => Answer::Sandbox {
+                container,
+                id: applications::sandbox(&self.proc, process),
+            },
         }
     }
 

@@ -155,18 +155,16 @@ impl Handler<Rename> for ContainerActor {
     }
 }
 
-/// It has turned out to be the same container as another, which gets what this one has. The registry then ends it.
+/// It has turned out to be the same container as another, which is to get what this one has. The registry then ends it.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct HandOver {
-    pub to: Recipient<Absorb>,
-    pub done: Recipient<HandedOver>,
-}
+pub struct HandOver(pub Recipient<HandedOver>);
 
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct HandedOver {
     pub token: u64,
+    pub state: Box<ContainerState>,
 }
 
 impl Handler<HandOver> for ContainerActor {
@@ -174,9 +172,9 @@ impl Handler<HandOver> for ContainerActor {
 
     fn handle(&mut self, hand_over: HandOver, _: &mut Context<Self>) {
         let empty = ContainerState::new(self.state.limits());
-        let state = std::mem::replace(&mut self.state, empty);
-        tell(&hand_over.to, Absorb(Box::new(state)));
-        tell(&hand_over.done, HandedOver { token: self.token });
+        let state = Box::new(std::mem::replace(&mut self.state, empty));
+        let token = self.token;
+        tell(&hand_over.0, HandedOver { token, state });
     }
 }
 

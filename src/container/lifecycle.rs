@@ -31,6 +31,10 @@ impl Lifecycle {
         self.applications.keys()
     }
 
+    pub fn forget_applications(&mut self) {
+        self.applications.clear();
+    }
+
     /// Nothing has happened that is worth remembering without the processes.
     pub fn is_trivial(&self) -> bool {
         self.restarts == 0 && self.oom_kills == 0

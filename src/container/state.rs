@@ -294,6 +294,12 @@ impl ContainerState {
         sockets && self.lifecycle.is_trivial()
     }
 
+    /// Those who count them will tell of them again.
+    pub fn forget_processes(&mut self) {
+        self.processes = 0;
+        self.lifecycle.forget_applications();
+    }
+
     pub fn sockets(&self) -> impl Iterator<Item = SocketId> + '_ {
         self.connections.keys().copied().chain(self.listens.sockets())
     }

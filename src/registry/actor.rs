@@ -142,10 +142,9 @@ impl RegistryActor {
             }
             tell(&self.supervisor.rename, RenameContainer { slot, id });
         }
-        for (from, into) in effects.hand_overs {
-            if let (Some(from), Some(into)) = (self.containers.get(&from), self.containers.get(&into)) {
-                let (to, done) = (into.absorb.clone(), context.address().recipient());
-                tell(&from.hand_over, HandOver { to, done });
+        for slot in effects.hand_overs {
+            if let Some(container) = self.containers.get(&slot) {
+                tell(&container.hand_over, HandOver(context.address().recipient()));
             }
         }
         if let Some(runtimes) = &self.runtimes {
@@ -157,7 +156,7 @@ impl RegistryActor {
             }
         }
         if !effects.reaps.is_empty() {
-            for (slot, _) in &effects.reaps {
+            for slot in &effects.reaps {
                 self.containers.remove(slot);
             }
             tell(&self.supervisor.reap, ReapContainers(effects.reaps));
@@ -165,7 +164,7 @@ impl RegistryActor {
         for ask in effects.asks {
             // An identity that finds no room is answered by its deadline.
             match ask {
-                Ask::Application { .. } => self.applications.ask(ask),
+                Ask::Application { .. } | Ask::Sandbox { .. } => self.applications.ask(ask),
                 _ => self.identities.ask(ask),
             }
         }
@@ -310,7 +309,7 @@ impl Handler<ContainerRuns> for RegistryActor {
         self.perform(effects, None, context);
         if !wanted {
             self.containers.remove(&message.slot);
-            tell(&self.supervisor.reap, ReapContainers(vec![(message.slot, message.id)]));
+            tell(&self.supervisor.reap, ReapContainers(vec![message.slot]));
         }
     }
 }
@@ -319,7 +318,8 @@ impl Handler<HandedOver> for RegistryActor {
     type Result = ();
 
     fn handle(&mut self, message: HandedOver, context: &mut Context<Self>) {
-        let effects = self.state.container_handed_over(SlotId(message.token));
+        let slot = SlotId(message.token);
+        let effects = self.state.container_handed_over(slot, message.state, self.ctx.now());
         self.perform(effects, None, context);
     }
 }

@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 pub struct SlotId(pub u64);
 
 /// Questions for the blocking collectors. The answers come back as `Answer`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ask {
     /// Which path has this cgroup? The process was in it a moment ago.
     Cgroup { cgroup: CgroupId, tgid: u32 },
@@ -25,6 +25,8 @@ pub enum Ask {
     Addresses { netns: NetnsId, tgid: u32 },
     /// What does this process run?
     Application { process: ProcKey },
+    /// Which container of gVisor's is this process the sandbox of?
+    Sandbox { process: ProcKey, container: ContainerId },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,6 +48,11 @@ pub enum Answer {
         process: ProcKey,
         application: Option<Application>,
     },
+    Sandbox {
+        container: ContainerId,
+        /// The engine's id: 64 hexadecimal digits.
+        id: Option<Arc<str>>,
+    },
     Runtime {
         lookup: Lookup,
         found: Found,
@@ -65,11 +72,11 @@ pub struct Effects {
     pub asks: Vec<Ask>,
     pub spawns: Vec<(SlotId, ContainerId)>,
     pub absorbs: Vec<(SlotId, Box<ContainerState>)>,
-    pub reaps: Vec<(SlotId, ContainerId)>,
+    pub reaps: Vec<SlotId>,
     /// Slots with an actor that are called otherwise from now on.
     pub renames: Vec<(SlotId, ContainerId)>,
-    /// The first's actor gives what it has to the second's, and ends.
-    pub hand_overs: Vec<(SlotId, SlotId)>,
+    /// Their actors give back what they have.
+    pub hand_overs: Vec<SlotId>,
     /// Questions for the runtimes.
     pub resolves: Vec<Lookup>,
     /// Of those nobody needs an answer any more.

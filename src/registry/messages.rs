@@ -52,7 +52,7 @@ pub struct RenameContainer {
 
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct ReapContainers(pub Vec<(SlotId, ContainerId)>);
+pub struct ReapContainers(pub Vec<SlotId>);
 
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

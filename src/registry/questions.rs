@@ -56,7 +56,7 @@ impl Questions {
             self.rejected += 1;
             return;
         }
-        self.asked.insert(ask);
+        self.asked.insert(ask.clone());
         self.waiting.push_back(ask);
     }
 

@@ -26,7 +26,7 @@ const TICK_NS: u64 = super::state::TICK_NS;
 const SECOND: u64 = 1_000_000_000 / TICK_NS;
 
 impl Restarts {
-    /// These processes came, those of a later life. `true`: that was a restart.
+    /// These processes came too, perhaps those of a later life, which may have ended as well. `true`: that was a restart.
     pub(super) fn follow(&mut self, later: &Self) -> bool {
         let mut restarted = false;
         for (tick, count) in &later.living {
@@ -34,6 +34,10 @@ impl Restarts {
                 // Those that came with the first are of the same life.
                 restarted |= self.join(tick * TICK_NS, restarted);
             }
+        }
+        if let (true, Some(oldest)) = (later.living.is_empty(), later.oldest) {
+            restarted = self.join(oldest * TICK_NS, false);
+            self.leave(oldest * TICK_NS);
         }
         restarted
     }
@@ -123,6 +127,26 @@ mod tests {
             .flat_map(|i| [Comes(S + i * S / 10), Ends(S + i * S / 10)])
             .collect();
         assert_eq!(count(&fast), 3, "ten a second for four seconds");
+    }
+
+    #[test]
+    fn a_later_life_counts_once_whether_it_has_ended_or_not() {
+        let life = |steps: &[(u64, bool)]| {
+            let mut restarts = Restarts::default();
+            for (at, ended) in steps {
+                restarts.join(*at, false);
+                if *ended {
+                    restarts.leave(*at);
+                }
+            }
+            restarts
+        };
+        let follows = |first: &[(u64, bool)], then: &[(u64, bool)]| life(first).follow(&life(then));
+        assert!(follows(&[(S, true)], &[(9 * S, false), (10 * S, false)]));
+        assert!(follows(&[(S, true)], &[(9 * S, true)]));
+        assert!(!follows(&[(S, true)], &[(S + 5, true)]));
+        assert!(!follows(&[(S, false)], &[(9 * S, true)]), "both are there: a worker");
+        assert!(!follows(&[(S, true)], &[]));
     }
 
     #[test]

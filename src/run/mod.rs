@@ -95,7 +95,7 @@ async fn agent(
                 config: (*config).clone(),
                 machine_id: probe.labels.machine_id.clone(),
                 system_uuid: probe.labels.system_uuid.clone(),
-                runtimes: true,
+                runtimes: runtimes::any(&config),
             };
             Some(Arc::new(Recorder::create(path, &preamble)?))
         }
@@ -256,7 +256,7 @@ pub fn registry_settings(config: &Config) -> Result<Settings> {
         max_pending: config.containers.max_pending,
         max_processes: config.registry.max_processes,
         max_sockets: config.registry.max_sockets,
-        runtimes: true,
+        runtimes: runtimes::any(config),
         filters: Arc::new(Filters::new(&config.filters)),
         actors: true,
         first_slot: 0,

@@ -68,6 +68,11 @@ pub(super) fn off(config: &Config) -> impl Iterator<Item = Runtime> {
         .map(|(runtime, _)| runtime)
 }
 
+/// Whether any is asked.
+pub(super) fn any(config: &Config) -> bool {
+    off(config).count() < Runtime::ALL.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

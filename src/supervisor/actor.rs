@@ -72,7 +72,7 @@ pub struct Supervisor {
     containers: BTreeMap<SlotId, (ContainerId, Addr<ContainerActor>)>,
     backoffs: Backoffs,
     /// Containers whose actor failed, and how long the next one has to wait.
-    waits: BTreeMap<ContainerId, Duration>,
+    waits: BTreeMap<SlotId, Duration>,
     cores: u64,
     pub(super) runtimes: Option<Runtimes>,
     pub(super) ending: bool,
@@ -117,11 +117,12 @@ impl Supervisor {
             stopped: address.recipient(),
         };
         let registry = RegistryActor::start_in_arbiter(&self.parts.core, |_| RegistryActor::new(blueprint));
-        if let Some(tracer) = &self.tracer {
-            tell(&tracer.clone().recipient(), SetRegistry(registry.clone().recipient()));
-        }
+        // Before it is told of anything: its questions are answered to whom they came from.
         if let Some(runtimes) = &mut self.runtimes {
             runtimes.set_registry(registry.clone().recipient());
+        }
+        if let Some(tracer) = &self.tracer {
+            tell(&tracer.clone().recipient(), SetRegistry(registry.clone().recipient()));
         }
         self.registry = Some(registry);
     }
@@ -228,7 +229,7 @@ impl Handler<SpawnContainer> for Supervisor {
         if message.slot.0 >> 32 != self.cores - 1 {
             return;
         }
-        match self.waits.remove(&message.id) {
+        match self.waits.remove(&message.slot) {
             None => self.start_container(message.slot, message.id, context),
             Some(wait) => {
                 context.run_later(wait, move |actor, context| {
@@ -243,7 +244,8 @@ impl Handler<ReapContainers> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, message: ReapContainers, _: &mut Context<Self>) {
-        for (slot, _) in message.0 {
+        for slot in message.0 {
+            self.waits.remove(&slot);
             self.retire(slot);
         }
     }
@@ -268,7 +270,7 @@ impl Handler<ContainerStopped> for Supervisor {
             return;
         }
         let wait = self.ended("container", message.id.as_str(), message.panicked);
-        self.waits.insert(message.id, wait);
+        self.waits.insert(slot, wait);
         // From now on the registry keeps what comes for it, and asks for a new actor.
         if let Some(registry) = &self.registry {
             tell(&registry.clone().recipient(), ContainerLost(slot));

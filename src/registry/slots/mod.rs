@@ -2,7 +2,7 @@
 mod naming;
 mod sockets;
 
-pub(super) use naming::Absorbed;
+pub(super) use naming::Merged;
 
 use sockets::Socket;
 
@@ -20,8 +20,12 @@ use crate::{
     },
     container::state::{ContainerEvent, ContainerState, Limits},
     decode::Comm,
+    runtimes::metadata::Metadata,
 };
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
 
 /// Containers without a process that nothing has happened to, kept for the next one's restart to be seen.
 const MAX_LINGERING: usize = 1000;
@@ -32,6 +36,8 @@ pub(super) enum Place {
     /// An actor was asked for; events still come here.
     Spawning(Box<ContainerState>),
     Running,
+    /// With its actor, which is still to get another's state: what happens comes after that.
+    Merging(Vec<ContainerEvent>),
 }
 
 #[derive(Debug)]
@@ -260,7 +266,7 @@ impl Slots {
         into.since_ns = into.since_ns.min(slot.since_ns);
         match &mut into.place {
             Place::Held(held) | Place::Spawning(held) => held.absorb(*state),
-            Place::Running => effects.absorbs.push((target, state)),
+            Place::Running | Place::Merging(_) => effects.absorbs.push((target, state)),
         }
         self.mark_zombie(target, now);
         self.spawn_if_due(target, effects);
@@ -294,6 +300,12 @@ impl Slots {
                     share.counts.add(kind, n);
                 }
             }
+            Place::Merging(events) => {
+                events.push(event);
+                if let Some((kind, n)) = booked {
+                    effects.outcome.delivered.add(kind, n);
+                }
+            }
         }
         self.spawn_if_due(slot, effects);
     }
@@ -315,7 +327,7 @@ impl Slots {
         effects.spawns.push((slot, id.clone()));
         let state = match std::mem::replace(&mut entry.place, Place::Running) {
             Place::Held(state) | Place::Spawning(state) => state,
-            Place::Running => Box::new(ContainerState::new(self.limits)),
+            Place::Running | Place::Merging(_) => Box::new(ContainerState::new(self.limits)),
         };
         entry.place = Place::Spawning(state);
     }
@@ -325,6 +337,9 @@ impl Slots {
         let Some(entry) = self.slots.get_mut(&slot) else {
             return false;
         };
+        if matches!(entry.place, Place::Merging(_)) {
+            return true;
+        }
         if let Place::Spawning(state) | Place::Held(state) = std::mem::replace(&mut entry.place, Place::Running) {
             effects.absorbs.push((slot, state));
         }
@@ -332,13 +347,39 @@ impl Slots {
     }
 
     /// The actor died with all it knew. Its successor starts empty, but for the processes.
-    pub(super) fn lost(&mut self, slot: SlotId, living: Vec<Member>, now: Now, effects: &mut Effects) {
+    pub(super) fn lost(
+        &mut self,
+        slot: SlotId,
+        living: Vec<Member>,
+        metadata: Option<Arc<Metadata>>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let limits = self.limits;
         let Some(entry) = self.slots.get_mut(&slot) else { return };
         let mut state = ContainerState::new(limits);
-        if let Place::Spawning(gathered) = std::mem::replace(&mut entry.place, Place::Running) {
-            state.absorb(*gathered);
-            state.processes = 0;
+        match std::mem::replace(&mut entry.place, Place::Running) {
+            Place::Spawning(gathered) | Place::Held(gathered) => {
+                state.absorb(*gathered);
+                state.forget_processes();
+            }
+            Place::Merging(events) => {
+                let no_process = |event: &ContainerEvent| {
+                    !matches!(
+                        event,
+                        ContainerEvent::ProcessJoined { .. }
+                            | ContainerEvent::ProcessLeft
+                            | ContainerEvent::ApplicationChanged { .. }
+                    )
+                };
+                for event in events.into_iter().filter(no_process) {
+                    state.apply(event, now);
+                }
+            }
+            Place::Running => {}
+        }
+        if let Some(metadata) = metadata {
+            state.apply(ContainerEvent::Described(metadata), now);
         }
         for Member {
             start_ns, application, ..
@@ -454,7 +495,7 @@ impl Slots {
             Place::Held(state) | Place::Spawning(state) => {
                 Some((slot.id.as_ref().filter(|_| !slot.veiled), state.as_mut()))
             }
-            Place::Running => None,
+            Place::Running | Place::Merging(_) => None,
         })
     }
 

@@ -1,18 +1,23 @@
 //! Slots get their names from the runtimes, sometimes late, and sometimes one that another slot has already.
+//!
+//! Two slots that turn out to be one container become one. Where both have an actor, the one that goes gives its state back
+//! here, and what happens to the other meanwhile waits: an end must not come before its beginning.
 use super::{Place, Slots};
 use crate::{
-    base::{ids::ContainerId, now::Now},
+    base::{
+        ids::{ContainerId, SocketId},
+        now::Now,
+    },
     container::state::{ContainerEvent, ContainerState},
     registry::effects::{Effects, SlotId},
 };
+use std::collections::HashSet;
 
-/// Which of two slots that have turned out to be one container is left.
+/// Of two slots that have become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::registry) enum Absorbed {
-    /// The older.
-    Into,
-    /// The newer, because it has an actor and the older has none.
-    From,
+pub(in crate::registry) struct Merged {
+    pub gone: SlotId,
+    pub kept: SlotId,
 }
 
 impl Slots {
@@ -45,97 +50,133 @@ impl Slots {
         }
     }
 
-    /// Two slots are one container: `newer` goes by the name of `older` from now on.
-    pub(in crate::registry) fn absorb(
+    /// `newer` goes by the name of `older` from now on. One that has an actor is kept before one that has none. `None`: both
+    /// wait for the state of others.
+    pub(in crate::registry) fn merge(
         &mut self,
         newer: SlotId,
         older: SlotId,
         now: Now,
         effects: &mut Effects,
-    ) -> Absorbed {
-        let runs = |slot: &SlotId| {
-            let place = self.slots.get(slot).map(|entry| &entry.place);
-            matches!(place, Some(Place::Running))
+    ) -> Option<Merged> {
+        let (of_newer, of_older) = (&self.slots.get(&newer)?.place, &self.slots.get(&older)?.place);
+        let runs = |place: &Place| matches!(place, Place::Running | Place::Merging(_));
+        let keep_newer = match (of_newer, of_older) {
+            (Place::Merging(_), Place::Merging(_)) => return None,
+            (Place::Merging(_), _) => true,
+            _ => runs(of_newer) && !runs(of_older),
         };
-        let kept = if runs(&newer) && !runs(&older) {
-            Absorbed::From
-        } else {
-            Absorbed::Into
-        };
-        let (from, into) = match kept {
-            Absorbed::Into => (newer, older),
-            Absorbed::From => (older, newer),
-        };
-        let Some(gone) = self.slots.remove(&from) else {
-            return kept;
-        };
-        if let Some(id) = &gone.id {
-            self.by_id.remove(id);
-        }
+        let (gone, kept) = if keep_newer { (older, newer) } else { (newer, older) };
         for (_, socket) in self.sockets.iter_mut() {
-            if socket.slot == from {
-                socket.slot = into;
+            if socket.slot == gone {
+                socket.slot = kept;
             }
         }
-        let Some(entry) = self.slots.get_mut(&into) else {
-            return kept;
+        let from = self.remove(gone)?;
+        let entry = self.slots.get_mut(&kept)?;
+        let restarted = if keep_newer {
+            let newer = std::mem::replace(&mut entry.restarts, from.restarts);
+            entry.restarts.follow(&newer)
+        } else {
+            entry.restarts.follow(&from.restarts)
         };
-        let restarted = match kept {
-            Absorbed::Into => entry.restarts.follow(&gone.restarts),
-            Absorbed::From => {
-                let newer = std::mem::replace(&mut entry.restarts, gone.restarts);
-                entry.restarts.follow(&newer)
-            }
-        };
-        entry.processes += gone.processes;
-        entry.sockets += gone.sockets;
-        entry.has_news |= gone.has_news;
+        entry.processes += from.processes;
+        entry.sockets += from.sockets;
+        entry.has_news |= from.has_news;
+        entry.spawned |= from.spawned;
         entry.veiled = false;
-        entry.since_ns = entry.since_ns.min(gone.since_ns);
+        entry.since_ns = entry.since_ns.min(from.since_ns);
         entry.zombie_since_ns = if entry.processes > 0 {
             None
         } else {
-            entry.zombie_since_ns.max(gone.zombie_since_ns)
+            entry.zombie_since_ns.max(from.zombie_since_ns)
         };
-        match (gone.place, &mut entry.place) {
+        match (from.place, &mut entry.place) {
             (Place::Held(state) | Place::Spawning(state), Place::Held(held) | Place::Spawning(held)) => {
                 held.absorb(*state);
             }
-            (Place::Held(state) | Place::Spawning(state), Place::Running) => effects.absorbs.push((into, state)),
-            (Place::Running, place) => {
-                // What happens until the actor has handed over what it has must not come before that.
-                *place = Place::Spawning(Box::new(ContainerState::new(self.limits)));
-                self.handing_over.insert(from, into);
-                effects.hand_overs.push((from, into));
+            (Place::Held(state) | Place::Spawning(state), Place::Running | Place::Merging(_)) => {
+                effects.absorbs.push((kept, state));
+            }
+            (Place::Running | Place::Merging(_), place) => {
+                if !matches!(place, Place::Merging(_)) {
+                    *place = Place::Merging(Vec::new());
+                }
+                self.handing_over.insert(gone, kept);
+                effects.hand_overs.push(gone);
             }
         }
-        if let (Absorbed::From, Some(id)) = (kept, gone.id) {
-            self.rename(into, &id, effects);
+        if let (true, Some(id)) = (keep_newer, from.id) {
+            self.rename(kept, &id, effects);
         }
         if restarted {
-            self.route(into, ContainerEvent::Restarted, None, now, effects);
+            self.route(kept, ContainerEvent::Restarted, None, now, effects);
         }
-        self.spawn_if_due(into, effects);
-        kept
+        self.spawn_if_due(kept, effects);
+        Some(Merged { gone, kept })
     }
 
-    /// The actor has given what it had to the other one, or died.
-    pub(in crate::registry) fn handed_over(&mut self, from: SlotId, effects: &mut Effects) {
+    /// What its actor had comes back, or nothing if it died. `false`: it was not asked to.
+    pub(in crate::registry) fn handed_over(
+        &mut self,
+        from: SlotId,
+        state: Option<Box<ContainerState>>,
+        now: Now,
+        effects: &mut Effects,
+    ) -> bool {
         let Some(into) = self.handing_over.remove(&from) else {
-            return;
+            return false;
         };
-        if let Some(id) = self.slots.get(&into).and_then(|entry| entry.id.clone()) {
-            effects.reaps.push((from, id));
+        effects.reaps.push(from);
+        let more = self.handing_over.values().any(|other| *other == into);
+        let Some(entry) = self.slots.get_mut(&into) else {
+            return true;
+        };
+        match &mut entry.place {
+            Place::Merging(events) => {
+                effects.absorbs.extend(state.map(|state| (into, state)));
+                if !more {
+                    let events = std::mem::take(events);
+                    entry.place = Place::Running;
+                    effects.shares.entry(into).or_default().events.extend(events);
+                }
+            }
+            Place::Running => effects.absorbs.extend(state.map(|state| (into, state))),
+            // Its own actor died meanwhile, and with it what was to come after this.
+            Place::Held(held) | Place::Spawning(held) => {
+                if let Some(mut state) = state {
+                    let closed: Vec<SocketId> = state
+                        .sockets()
+                        .filter(|socket| self.sockets.get(socket).is_none_or(|entry| entry.slot != into))
+                        .collect();
+                    for socket in closed {
+                        state.apply(ContainerEvent::Released(socket), now);
+                    }
+                    // They have been counted anew.
+                    state.forget_processes();
+                    held.absorb(*state);
+                }
+            }
         }
-        self.running(into, effects);
+        true
     }
 
-    /// With its actor, if it has one.
+    /// Open sockets of these processes are another's from now on: what comes of them finds it.
+    pub(in crate::registry) fn let_go(&mut self, tgids: &HashSet<u32>, now: Now, effects: &mut Effects) {
+        let theirs = self.sockets.iter().filter(|(_, socket)| tgids.contains(&socket.tgid));
+        let sockets: Vec<(SocketId, SlotId)> = theirs.map(|(id, socket)| (*id, socket.slot)).collect();
+        for (socket, slot) in sockets {
+            self.socket_closed(socket);
+            self.route(slot, ContainerEvent::Released(socket), None, now, effects);
+        }
+    }
+
+    /// With its actor, if it has one, and all that is known of it.
     pub(in crate::registry) fn drop_slot(&mut self, slot: SlotId, effects: &mut Effects) {
         if let Some(entry) = self.remove(slot)
-            && let (Some(id), true) = (entry.id, !matches!(entry.place, Place::Held(_)))
+            && !matches!(entry.place, Place::Held(_))
         {
-            effects.reaps.push((slot, id));
+            effects.reaps.push(slot);
         }
     }
 }

@@ -65,7 +65,8 @@ impl RegistryState {
         self.sums_named(cgroup, now, effects);
     }
 
-    fn sums_named(&mut self, cgroup: CgroupId, now: Now, effects: &mut Effects) {
+    /// Sums that only a cgroup is known of.
+    pub(super) fn sums_named(&mut self, cgroup: CgroupId, now: Now, effects: &mut Effects) {
         let (named, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.sums)
             .into_iter()
             .partition(|sum| sum.cgroup == cgroup);
@@ -75,9 +76,13 @@ impl RegistryState {
         let owner = known.unwrap_or(identity::Owner::Standalone);
         for sum in named {
             let nobody = ProcKey { tgid: 0, start_ns: 0 };
-            let slot = match self.target_of(&owner, nobody, &sum.comm, now, effects) {
+            let slot = match self.target_of(&owner, (nobody, cgroup), &sum.comm, now, effects) {
                 Target::Slot(slot) => Some(slot),
-                Target::Unnamed | Target::Nowhere(_) => None,
+                Target::Unnamed => {
+                    self.sums.push(sum);
+                    continue;
+                }
+                Target::Nowhere(_) => None,
             };
             self.route_kept_sum(slot, sum, now, effects);
         }
@@ -101,9 +106,11 @@ impl RegistryState {
     /// The process may be elsewhere by now, or gone, or its pid another's: what it did there is somebody's all the same.
     pub(super) fn settle(&mut self, of: Awaited, owner: &identity::Owner, now: Now, effects: &mut Effects) {
         let Some(comm) = self.slots.awaited(of) else { return };
-        let to = match self.target_of(owner, of.0, &comm, now, effects) {
+        let to = match self.target_of(owner, of, &comm, now, effects) {
             Target::Slot(slot) => Some(slot),
-            Target::Unnamed | Target::Nowhere(_) => None,
+            // Whether it is a container is still to be told.
+            Target::Unnamed => return,
+            Target::Nowhere(_) => None,
         };
         self.slots.settle(of, to, now, effects);
     }
@@ -128,6 +135,7 @@ impl RegistryState {
                 self.settle((key, root), &owner, now, &mut effects);
             }
             Answer::Addresses { netns, ips } => self.addresses(netns, ips, now, &mut effects),
+            Answer::Sandbox { container, id } => self.sandbox(&container, id, &mut effects),
             Answer::Runtime { lookup, found } => self.resolved(&lookup, found, now, &mut effects),
             Answer::Application { process, application } => self.application(process, application, now, &mut effects),
         }

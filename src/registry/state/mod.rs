@@ -2,6 +2,7 @@
 //!
 //! A process is found by its cgroup in the unified hierarchy; where it is placed in v1 hierarchies only (the id is then
 //! the root's), by its path in /proc, which children inherit until somebody moves them.
+mod answers;
 mod applications;
 mod cgroups;
 mod files;
@@ -28,7 +29,7 @@ use crate::{
     container::{
         destination::Filter,
         samples::Samples,
-        state::{ContainerEvent, Limits},
+        state::{ContainerEvent, ContainerState, Limits},
     },
     decode::{Comm, Event, Role, SumEvent},
 };
@@ -286,19 +287,24 @@ impl RegistryState {
         (wanted, effects)
     }
 
-    pub fn container_handed_over(&mut self, slot: SlotId) -> Effects {
+    /// The actor of a slot that is no more has given back what it had.
+    pub fn container_handed_over(&mut self, slot: SlotId, state: Box<ContainerState>, now: Now) -> Effects {
         let mut effects = Effects::default();
-        self.slots.handed_over(slot, &mut effects);
+        self.slots.handed_over(slot, Some(state), now, &mut effects);
         effects
     }
 
     pub fn container_lost(&mut self, slot: SlotId, now: Now) -> Effects {
         let mut effects = Effects::default();
-        self.slots.handed_over(slot, &mut effects);
+        if self.slots.handed_over(slot, None, now, &mut effects) {
+            return effects;
+        }
+        let name = self.slots.get(slot).and_then(|slot| slot.id.clone());
+        let metadata = name.and_then(|name| self.names.metadata(&name));
         let living = self.processes.iter().map(|(_, process)| process);
         let living = living.filter(|process| process.slot == Some(slot));
         let living = living.map(|process| process.member(false)).collect();
-        self.slots.lost(slot, living, now, &mut effects);
+        self.slots.lost(slot, living, metadata, now, &mut effects);
         for namespace in self.namespaces.values_mut() {
             namespace.told.remove(&slot);
         }
@@ -346,7 +352,7 @@ impl RegistryState {
                 self.processes.capacity(),
                 self.rejected_unread,
             ),
-            table("names", self.names.len(), names::Names::MAX_LOOKUPS, 0),
+            table("names", self.names.len(), names::Names::MAX, self.names.rejected()),
             table("sums", self.sums.len(), MAX_SUMS, self.rejected_sums),
         ]
     }

@@ -1,4 +1,4 @@
-//! What the runtimes call the containers that the cgroup paths only number.
+//! What the runtimes call the containers that the cgroup paths only number, and which of them nobody wants to see.
 //!
 //! | the runtime | the container is shown |
 //! | --- | --- |
@@ -6,17 +6,24 @@
 //! | knows nothing of it, or there is none | under what its path says |
 //! | has not answered yet | not yet |
 //! | has not answered for some seconds | under what its path says, until it does: then under its name, with all it has |
+//!
+//! Where a path may be a container's or anybody's ([`Owner::Perhaps`]), its processes wait for the answer each by itself: if
+//! no runtime knows it, they have nothing to do with each other.
 use super::{RegistryState, Target};
 use crate::{
-    base::{ids::ContainerId, ledger::Reason, now::Now},
+    base::{
+        ids::{ContainerId, ProcKey},
+        ledger::Reason,
+        now::Now,
+    },
     container::state::ContainerEvent,
     registry::{
-        effects::{Effects, SlotId},
+        effects::{Ask, Effects},
         filters::Verdict,
-        identity::{self, Named},
-        slots::Absorbed,
+        identity::{self, Owner},
+        slots::Awaited,
     },
-    runtimes::{Found, Lookup, metadata::Metadata},
+    runtimes::{Engines, Lookup, metadata::Metadata},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -26,8 +33,10 @@ use std::{
 /// Then it is shown under what its path says.
 const NAME_DEADLINE_NS: u64 = 5_000_000_000;
 
-#[derive(Debug)]
-enum Naming {
+#[derive(Clone, Debug)]
+pub(super) enum Naming {
+    /// Nobody has needed it yet.
+    Unasked,
     /// Since then.
     Asked(u64),
     Late,
@@ -38,89 +47,229 @@ enum Naming {
 
 #[derive(Debug)]
 struct Entry {
-    lookup: Lookup,
+    /// `None`: no runtime knows such containers, or (gVisor) it is not known which it is.
+    lookup: Option<Lookup>,
+    perhaps: bool,
     naming: Naming,
     metadata: Option<Arc<Metadata>>,
+    /// gVisor: whose command lines are being looked at.
+    sandboxes: HashSet<ProcKey>,
 }
 
-/// By what the path says.
+/// Of everything whose path has been met, by what the path says.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     entries: HashMap<ContainerId, Entry>,
     by_lookup: HashMap<Lookup, ContainerId>,
-    /// Whom nobody has asked for yet.
-    lookups: HashMap<ContainerId, Lookup>,
+    /// How many go by each name: those of one after the other, or of two that claim it.
+    bearers: HashMap<ContainerId, u32>,
+    /// Who waits to learn whether he is in a container.
+    waiting: HashMap<Awaited, ContainerId>,
+    rejected: u64,
 }
 
 impl Names {
-    /// Containers whose cgroup may be met again.
-    pub(super) const MAX_LOOKUPS: usize = 65_536;
+    pub(super) const MAX: usize = 65_536;
 
-    /// A path names a container that somebody may know.
-    pub(super) fn met(&mut self, id: &ContainerId, path: &str) {
-        if self.lookups.contains_key(id) || self.lookups.len() >= Self::MAX_LOOKUPS {
+    /// A path says that its processes are, or may be, a container's.
+    pub(super) fn met(&mut self, owner: &Owner, path: &str) {
+        let (id, perhaps) = match owner {
+            Owner::Container(id) => (id, false),
+            Owner::Perhaps(id) => (id, true),
+            Owner::Standalone | Owner::Ignored(_) => return,
+        };
+        if self.entries.contains_key(id) {
             return;
         }
-        if let Some(lookup) = identity::lookup(path) {
-            self.lookups.insert(id.clone(), lookup);
+        if self.entries.len() >= Self::MAX {
+            self.rejected += 1;
+            return;
         }
+        let entry = Entry {
+            lookup: identity::lookup(path),
+            perhaps,
+            naming: Naming::Unasked,
+            metadata: None,
+            sandboxes: HashSet::new(),
+        };
+        self.entries.insert(id.clone(), entry);
     }
 
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    fn current(&self, path_id: &ContainerId) -> Option<ContainerId> {
-        match &self.entries.get(path_id)?.naming {
+    pub(super) fn rejected(&self) -> u64 {
+        self.rejected
+    }
+
+    pub(super) fn path_of(&self, lookup: &Lookup) -> Option<ContainerId> {
+        self.by_lookup.get(lookup).cloned()
+    }
+
+    /// Of whom that is known, nobody's answer is needed.
+    pub(super) fn is_known(&self, path_id: &ContainerId) -> bool {
+        let entry = self.entries.get(path_id);
+        entry.is_some_and(|entry| entry.metadata.is_some())
+    }
+
+    pub(super) fn is_perhaps(&self, path_id: &ContainerId) -> bool {
+        self.entries.get(path_id).is_some_and(|entry| entry.perhaps)
+    }
+
+    pub(super) fn is_asked(&self, path_id: &ContainerId) -> bool {
+        let entry = self.entries.get(path_id);
+        entry.is_some_and(|entry| matches!(entry.naming, Naming::Asked(_)))
+    }
+
+    /// Which container it is at present: none while nobody wants to see it, or nobody knows whether it is one.
+    pub(super) fn current(&self, path_id: &ContainerId) -> Option<ContainerId> {
+        let entry = self.entries.get(path_id)?;
+        match &entry.naming {
             Naming::Name(name) => Some(name.clone()),
             Naming::Hidden => None,
-            Naming::Asked(_) | Naming::Late | Naming::Path => Some(path_id.clone()),
+            _ => (!entry.perhaps).then(|| path_id.clone()),
         }
+    }
+
+    /// Whether the container that it is at present is no other path's.
+    pub(super) fn is_alone(&self, path_id: &ContainerId) -> bool {
+        match self.entries.get(path_id).map(|entry| &entry.naming) {
+            Some(Naming::Name(name)) => self.bearers.get(name).is_none_or(|bearers| *bearers <= 1),
+            _ => true,
+        }
+    }
+
+    pub(super) fn set(&mut self, path_id: &ContainerId, naming: Naming, metadata: Option<Arc<Metadata>>) {
+        if let Naming::Name(name) = &naming {
+            *self.bearers.entry(name.clone()).or_default() += 1;
+        }
+        let Some(entry) = self.entries.get_mut(path_id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut entry.naming, naming);
+        entry.metadata = metadata;
+        self.bears_no_longer(&before);
+    }
+
+    fn bears_no_longer(&mut self, naming: &Naming) {
+        if let Naming::Name(name) = naming
+            && let Some(bearers) = self.bearers.get_mut(name)
+        {
+            *bearers -= 1;
+            if *bearers == 0 {
+                self.bearers.remove(name);
+            }
+        }
+    }
+
+    /// Of the container of this name, whichever path brought it.
+    pub(super) fn metadata(&self, id: &ContainerId) -> Option<Arc<Metadata>> {
+        let of = |entry: &Entry| entry.metadata.clone();
+        let by_path = self.entries.get(id).and_then(of);
+        by_path.or_else(|| {
+            let mut named = self.entries.values();
+            let named = named.find(|entry| matches!(&entry.naming, Naming::Name(name) if name == id));
+            named.and_then(of)
+        })
+    }
+
+    pub(super) fn waits(&self, of: Awaited) -> bool {
+        self.waiting.contains_key(&of)
+    }
+
+    pub(super) fn take_waiting(&mut self, path_id: &ContainerId) -> Vec<Awaited> {
+        let released = self.waiting.extract_if(|_, waits_for| waits_for == path_id);
+        released.map(|(of, _)| of).collect()
     }
 }
 
 impl RegistryState {
-    /// The slot of a container by what its path says.
-    pub(super) fn named_target(&mut self, path_id: &ContainerId, now: Now, effects: &mut Effects) -> Target {
-        if self.settings.runtimes
-            && !self.names.entries.contains_key(path_id)
-            && let Some(lookup) = self.names.lookups.get(path_id)
-        {
-            let entry = Entry {
-                lookup: lookup.clone(),
-                naming: Naming::Asked(now.monotonic_ns),
-                metadata: None,
-            };
-            self.names.by_lookup.insert(lookup.clone(), path_id.clone());
-            effects.resolves.push(lookup.clone());
-            self.names.entries.insert(path_id.clone(), entry);
-        }
-        let (id, asked, metadata) = match self.names.entries.get(path_id) {
-            None => (path_id, false, None),
+    /// The container of a path that says it is one, or may be. `None`: it is none.
+    pub(super) fn target_of_path(
+        &mut self,
+        path_id: &ContainerId,
+        of: Awaited,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Option<Target> {
+        self.ask_for_name(path_id, of.0, now, effects);
+        let hidden = |id: &ContainerId| self.settings.filters.allows(id, None) != Verdict::Shown;
+        let (id, veiled, metadata) = match self.names.entries.get(path_id) {
+            // No room for it.
+            None if hidden(path_id) => return Some(Target::Nowhere(Reason::Filtered)),
+            None => (path_id.clone(), false, None),
             Some(entry) => match &entry.naming {
-                Naming::Hidden => return Target::Nowhere(Reason::Filtered),
-                Naming::Name(name) => (name, false, entry.metadata.clone()),
-                Naming::Asked(_) => (path_id, true, None),
-                Naming::Late | Naming::Path => (path_id, false, entry.metadata.clone()),
+                Naming::Hidden => return Some(Target::Nowhere(Reason::Filtered)),
+                Naming::Name(name) => (name.clone(), false, entry.metadata.clone()),
+                Naming::Asked(_) if entry.perhaps => {
+                    self.names.waiting.insert(of, path_id.clone());
+                    return Some(Target::Unnamed);
+                }
+                _ if entry.perhaps => return None,
+                Naming::Asked(_) => (path_id.clone(), true, None),
+                // Under another name it may be wanted.
+                Naming::Late => (path_id.clone(), hidden(path_id), None),
+                Naming::Unasked | Naming::Path => (path_id.clone(), false, entry.metadata.clone()),
             },
         };
-        let known = self.slots.of_id(id).is_some();
-        let unasked = !self.names.entries.contains_key(path_id);
-        if !known && unasked && self.settings.filters.allows(id, None) != Verdict::Shown {
-            return Target::Nowhere(Reason::Filtered);
+        let is_new = self.slots.of_id(&id).is_none();
+        let slot = match self.slots.of_container(&id, now) {
+            Ok(slot) => slot,
+            Err(reason) => return Some(Target::Nowhere(reason)),
+        };
+        if is_new && veiled {
+            self.slots.veil(slot);
         }
-        match self.slots.of_container(id, now) {
-            Ok(slot) => {
-                if !known && asked {
-                    self.slots.veil(slot);
-                }
-                if let (false, Some(metadata)) = (known, metadata) {
-                    let described = ContainerEvent::Described(metadata);
-                    self.slots.route(slot, described, None, now, effects);
-                }
-                Target::Slot(slot)
+        if let (true, Some(metadata)) = (is_new, metadata) {
+            let described = ContainerEvent::Described(metadata);
+            self.slots.route(slot, described, None, now, effects);
+        }
+        Some(Target::Slot(slot))
+    }
+
+    fn ask_for_name(&mut self, path_id: &ContainerId, process: ProcKey, now: Now, effects: &mut Effects) {
+        let Some(entry) = self.names.entries.get_mut(path_id) else {
+            return;
+        };
+        let gvisor = entry.lookup.is_none() && identity::gvisor_pod(path_id).is_some();
+        match (&entry.naming, &entry.lookup) {
+            (Naming::Unasked, Some(lookup)) if self.settings.runtimes => {
+                self.names.by_lookup.insert(lookup.clone(), path_id.clone());
+                effects.resolves.push(lookup.clone());
+                entry.naming = Naming::Asked(now.monotonic_ns);
             }
-            Err(reason) => Target::Nowhere(reason),
+            (Naming::Unasked, None) if self.settings.runtimes && gvisor => {
+                entry.naming = Naming::Asked(now.monotonic_ns);
+            }
+            (Naming::Unasked, _) => {
+                entry.naming = match self.settings.filters.allows(path_id, None) {
+                    Verdict::Shown => Naming::Path,
+                    Verdict::Hidden(_) => Naming::Hidden,
+                };
+            }
+            _ => {}
+        }
+        if gvisor && matches!(entry.naming, Naming::Asked(_)) && process.tgid != 0 && entry.sandboxes.insert(process) {
+            let container = path_id.clone();
+            effects.asks.push(Ask::Sandbox { process, container });
+        }
+    }
+
+    /// A process of a pod has been looked at: it is the sandbox, or it is not.
+    pub(super) fn sandbox(&mut self, path_id: &ContainerId, id: Option<Arc<str>>, effects: &mut Effects) {
+        let Some(entry) = self.names.entries.get_mut(path_id) else {
+            return;
+        };
+        if let (Some(id), None) = (id, &entry.lookup) {
+            let lookup = Lookup::Engine {
+                id,
+                engines: Engines::Any,
+            };
+            entry.lookup = Some(lookup.clone());
+            entry.sandboxes = HashSet::new();
+            self.names.by_lookup.insert(lookup.clone(), path_id.clone());
+            effects.resolves.push(lookup);
         }
     }
 
@@ -132,98 +281,6 @@ impl RegistryState {
         }
     }
 
-    /// A runtime has answered, perhaps not for the first time.
-    pub(super) fn resolved(&mut self, lookup: &Lookup, found: Found, now: Now, effects: &mut Effects) {
-        let Some(path_id) = self.names.by_lookup.get(lookup).cloned() else {
-            return;
-        };
-        let (naming, metadata) = match found {
-            // The deadline decides.
-            Found::Unanswered => return,
-            Found::Nobody => match self.settings.filters.allows(&path_id, None) {
-                Verdict::Shown => (Naming::Path, None),
-                Verdict::Hidden(_) => (Naming::Hidden, None),
-            },
-            Found::Known(metadata) => {
-                let naming = match identity::named(&path_id, &metadata, now.wall_ns / 1_000_000_000) {
-                    Named::Ignored(_) => Naming::Hidden,
-                    Named::Unchanged => self.filtered(path_id.clone(), &metadata, |_| Naming::Path),
-                    Named::Container(id) => self.filtered(id, &metadata, Naming::Name),
-                };
-                (naming, Some(metadata))
-            }
-        };
-        let from = self.names.current(&path_id).and_then(|id| self.slots.of_id(&id));
-        let Some(entry) = self.names.entries.get_mut(&path_id) else {
-            return;
-        };
-        // What was known stays known when the runtime has forgotten it: its last events are still to come.
-        if metadata.is_none() && entry.metadata.is_some() {
-            return;
-        }
-        entry.naming = naming;
-        entry.metadata.clone_from(&metadata);
-        let to = self.names.current(&path_id);
-        let Some(from) = from else { return };
-        match to {
-            None => self.hide(from, effects),
-            Some(id) => {
-                let slot = self.rename(from, &id, now, effects);
-                if let Some(metadata) = metadata {
-                    let described = ContainerEvent::Described(metadata);
-                    self.slots.route(slot, described, None, now, effects);
-                }
-                self.slots.unveil(slot, effects);
-            }
-        }
-    }
-
-    fn filtered(&self, id: ContainerId, metadata: &Metadata, shown: impl FnOnce(ContainerId) -> Naming) -> Naming {
-        match self.settings.filters.allows(&id, Some(metadata)) {
-            Verdict::Shown => shown(id),
-            Verdict::Hidden(_) => Naming::Hidden,
-        }
-    }
-
-    /// Says which slot has what the slot had.
-    fn rename(&mut self, slot: SlotId, id: &ContainerId, now: Now, effects: &mut Effects) -> SlotId {
-        let into = match self.slots.of_id(id) {
-            Some(into) if into != slot => into,
-            Some(_) => return slot,
-            None => {
-                self.slots.rename(slot, id, effects);
-                return slot;
-            }
-        };
-        // It was here before, in another cgroup: a restart.
-        let (from, into) = match self.slots.absorb(slot, into, now, effects) {
-            Absorbed::Into => (slot, into),
-            Absorbed::From => (into, slot),
-        };
-        for process in self.processes.values_mut() {
-            if process.slot == Some(from) {
-                process.slot = Some(into);
-            }
-        }
-        for found in self.found.values_mut() {
-            if *found == from {
-                *found = into;
-            }
-        }
-        into
-    }
-
-    /// Nobody wants to see it.
-    fn hide(&mut self, slot: SlotId, effects: &mut Effects) {
-        for process in self.processes.values_mut() {
-            if process.slot == Some(slot) {
-                process.slot = None;
-            }
-        }
-        self.found.retain(|_, found| *found != slot);
-        self.slots.drop_slot(slot, effects);
-    }
-
     /// Once a second: who has waited long enough.
     pub(super) fn name_the_late(&mut self, now: Now, effects: &mut Effects) {
         let mut late = Vec::new();
@@ -232,55 +289,57 @@ impl RegistryState {
                 && now.monotonic_ns.saturating_sub(since) >= NAME_DEADLINE_NS
             {
                 entry.naming = Naming::Late;
+                entry.sandboxes = HashSet::new();
                 late.push(path_id.clone());
             }
         }
         for path_id in late {
-            let Some(slot) = self.slots.of_id(&path_id) else {
+            self.release(&path_id, now, effects);
+            if self.names.is_perhaps(&path_id) {
                 continue;
-            };
-            match self.settings.filters.allows(&path_id, None) {
-                Verdict::Shown => self.slots.unveil(slot, effects),
-                // Under another name it may be wanted.
-                Verdict::Hidden(_) => {}
+            }
+            if let (Some(slot), Verdict::Shown) =
+                (self.slots.of_id(&path_id), self.settings.filters.allows(&path_id, None))
+            {
+                self.slots.unveil(slot, effects);
             }
         }
     }
 
-    /// Names of containers that have no slot, and no cgroup that may bring one.
+    /// Names of whom no path can bring back.
     pub(super) fn forget_names(&mut self, effects: &mut Effects) {
-        let by_cgroups: HashSet<ContainerId> = self
-            .cgroups
-            .values()
-            .flat_map(|cgroup| [&cgroup.owner, &cgroup.by_path])
-            .filter_map(|owner| match owner {
-                Some(identity::Owner::Container(id)) => Some(id.clone()),
-                _ => None,
-            })
+        let mut needed = HashSet::new();
+        let mut needs = |owner: &Owner| {
+            if let Owner::Container(id) | Owner::Perhaps(id) = owner {
+                needed.insert(id.clone());
+            }
+        };
+        for cgroup in self.cgroups.values() {
+            cgroup.owner.iter().chain(&cgroup.by_path).for_each(&mut needs);
+        }
+        let paths: HashSet<&Arc<str>> = self
+            .processes
+            .iter()
+            .filter_map(|(_, process)| process.path.as_ref())
             .collect();
-        let slots = &self.slots;
+        paths.into_iter().for_each(|path| needs(&identity::owner(path)));
         let names = &mut self.names;
+        let waits = |entry: &Entry| matches!(entry.naming, Naming::Asked(_));
         let gone: Vec<ContainerId> = names
             .entries
             .iter()
-            .filter(|(path_id, entry)| {
-                let id = match &entry.naming {
-                    Naming::Name(name) => name,
-                    _ => *path_id,
-                };
-                slots.of_id(id).is_none() && !by_cgroups.contains(*path_id)
-            })
+            .filter(|(path_id, entry)| !needed.contains(*path_id) && !waits(entry))
             .map(|(path_id, _)| path_id.clone())
             .collect();
         for path_id in gone {
-            if let Some(entry) = names.entries.remove(&path_id) {
-                names.by_lookup.remove(&entry.lookup);
-                effects.forgets.push(entry.lookup);
+            let Some(entry) = names.entries.remove(&path_id) else {
+                continue;
+            };
+            names.bears_no_longer(&entry.naming);
+            if let Some(lookup) = entry.lookup {
+                names.by_lookup.remove(&lookup);
+                effects.forgets.push(lookup);
             }
         }
-        let entries = &names.entries;
-        names
-            .lookups
-            .retain(|path_id, _| by_cgroups.contains(path_id) || entries.contains_key(path_id));
     }
 }

@@ -2,7 +2,7 @@
 use super::{Cgroup, Process, RegistryState, TICK_NS, Target};
 use crate::{
     base::{
-        ids::{CgroupId, ContainerId, ProcKey},
+        ids::{CgroupId, ProcKey},
         ledger::Reason,
         now::Now,
     },
@@ -13,7 +13,7 @@ use crate::{
         effects::{Ask, Effects},
         filters::Verdict,
         identity,
-        slots::Member,
+        slots::{Awaited, Member},
     },
 };
 use std::sync::Arc;
@@ -250,7 +250,10 @@ impl RegistryState {
             }
         };
         match owner {
-            Some(owner) => self.target_of(&owner, key, &comm, now, effects),
+            Some(owner) => {
+                let of = (key, cgroup.unwrap_or(self.node.root_cgroup));
+                self.target_of(&owner, of, &comm, now, effects)
+            }
             None => Target::Unnamed,
         }
     }
@@ -286,9 +289,7 @@ impl RegistryState {
             return owner.clone();
         }
         let owner = identity::owner(path);
-        if let (identity::Owner::Container(id), true) = (&owner, self.settings.runtimes) {
-            self.names.met(id, path);
-        }
+        self.names.met(&owner, path);
         if self.owners.len() >= CACHED {
             self.owners.clear();
         }
@@ -299,19 +300,25 @@ impl RegistryState {
     pub(super) fn target_of(
         &mut self,
         owner: &identity::Owner,
-        process: ProcKey,
+        of: Awaited,
         comm: &Comm,
         now: Now,
         effects: &mut Effects,
     ) -> Target {
-        let id: ContainerId = match (owner, self.settings.standalone) {
-            (identity::Owner::Ignored(_), _) => return Target::Nowhere(Reason::Ignored),
-            (identity::Owner::Container(id), _) => return self.named_target(id, now, effects),
-            (identity::Owner::Standalone, Standalone::Off) => return Target::Nowhere(Reason::StandaloneOff),
-            (identity::Owner::Standalone, mode) => {
-                identity::standalone_id(comm, process.tgid, mode == Standalone::PerProcess)
+        match owner {
+            identity::Owner::Ignored(_) => return Target::Nowhere(Reason::Ignored),
+            identity::Owner::Container(id) | identity::Owner::Perhaps(id) => {
+                if let Some(target) = self.target_of_path(id, of, now, effects) {
+                    return target;
+                }
             }
-        };
+            identity::Owner::Standalone => {}
+        }
+        let mode = self.settings.standalone;
+        if mode == Standalone::Off {
+            return Target::Nowhere(Reason::StandaloneOff);
+        }
+        let id = identity::standalone_id(comm, of.0.tgid, mode == Standalone::PerProcess);
         if self.slots.of_id(&id).is_none() && self.settings.filters.allows(&id, None) != Verdict::Shown {
             return Target::Nowhere(Reason::Filtered);
         }

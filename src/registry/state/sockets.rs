@@ -155,7 +155,7 @@ impl RegistryState {
             Some(identity::Owner::Standalone)
         };
         of.map_or(Target::Unnamed, |of| {
-            self.target_of(&of, owner.process, &owner.comm, now, effects)
+            self.target_of(&of, (owner.process, owner.cgroup), &owner.comm, now, effects)
         })
     }
 
@@ -175,21 +175,23 @@ impl RegistryState {
                 self.target_of_owner(&owner, now, effects)
             }
             None => match self.owner_of_cgroup(sum.cgroup, None, NOBODY, now, effects) {
-                Some(owner) => self.target_of(&owner, NOBODY, &sum.comm, now, effects),
-                // Asked for: kept until the answer, as what happens to a process without a name is.
+                Some(owner) => self.target_of(&owner, (NOBODY, sum.cgroup), &sum.comm, now, effects),
                 None if !self.cgroups.contains_key(&sum.cgroup) => Target::Nowhere(Reason::TableFull),
-                None if self.sums.len() < MAX_SUMS => {
-                    effects.outcome.delivered.add(sum.kind(), sum.ended());
-                    return self.sums.push(*sum);
-                }
-                None => Target::Nowhere(Reason::PendingFull),
+                None => Target::Unnamed,
             },
         };
+        if let (Target::Unnamed, None) = (&target, sum.process) {
+            // Asked for: kept until the answer, as what happens to a process without a name is.
+            if self.sums.len() < MAX_SUMS {
+                effects.outcome.delivered.add(sum.kind(), sum.ended());
+                return self.sums.push(*sum);
+            }
+        }
         let target = match (target, sum.process) {
             (Target::Unnamed, Some(process)) => self.slots.of_process((process, sum.cgroup), sum.comm, now),
             (Target::Slot(slot), _) => Ok(slot),
             (Target::Nowhere(reason), _) => Err(reason),
-            (Target::Unnamed, None) => Err(Reason::Ignored),
+            (Target::Unnamed, None) => Err(Reason::PendingFull),
         };
         match target {
             Ok(slot) => {

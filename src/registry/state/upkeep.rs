@@ -7,7 +7,7 @@ use crate::{
     registry::{
         effects::{Ask, Effects, SlotId},
         identity,
-        slots::{Awaited, Place},
+        slots::Awaited,
     },
 };
 use std::{collections::HashSet, sync::Arc};
@@ -163,6 +163,10 @@ impl RegistryState {
 
     /// Nobody has named its container in time.
     pub(super) fn give_up(&mut self, of: Awaited, now: Now, effects: &mut Effects) {
+        if self.names.waits(of) {
+            // It is known whose it may be; what a runtime says of that has a deadline of its own.
+            return;
+        }
         let (process, cgroup) = of;
         let root = self.node.root_cgroup;
         let there = |known: &&mut Process| known.cgroup.unwrap_or(root) == cgroup;
@@ -201,11 +205,7 @@ impl RegistryState {
             .map(|(slot, _)| slot)
             .collect();
         for slot in dead {
-            if let Some(entry) = self.slots.remove(slot)
-                && let (Some(id), true) = (entry.id, !matches!(entry.place, Place::Held(_)))
-            {
-                effects.reaps.push((slot, id));
-            }
+            self.slots.drop_slot(slot, &mut effects);
         }
         let keep_duration = self.settings.keep;
         for (_, state) in self.slots.held_mut() {

@@ -2,8 +2,11 @@
 use super::*;
 use crate::{
     config,
-    container::samples::Samples,
-    registry::filters::Filters,
+    container::{
+        samples::Samples,
+        state::{ContainerEvent, ContainerState},
+    },
+    registry::{effects::SlotId, filters::Filters},
     runtimes::{Found, Lookup, Runtime, metadata::Metadata},
 };
 
@@ -11,6 +14,7 @@ const A: CgroupId = CgroupId(7);
 const B: CgroupId = CgroupId(8);
 const X: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const Y: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
+const Z: &str = "aaaaccddbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
 const OF_PATH: &str = "/docker/0123456789ab";
 
 fn asking(actors: bool, deny: &[&str]) -> RegistryState {
@@ -42,6 +46,10 @@ fn at(seconds: u64, tgid: u32, cgroup: CgroupId) -> Owner {
 fn placed(registry: &mut RegistryState, cgroup: CgroupId, id: &str, at: u64) -> Vec<Lookup> {
     let path = Some(format!("/docker/{id}").into());
     registry.answer(Answer::Cgroup { cgroup, path }, now(at)).resolves
+}
+
+fn state() -> Box<ContainerState> {
+    Box::new(ContainerState::new(settings(Standalone::ByName).limits))
 }
 
 fn called(name: &str) -> Found {
@@ -157,16 +165,69 @@ fn two_that_run_turn_out_to_be_one() {
     };
     told(&mut registry, first, called("web"), 20);
     let effects = told(&mut registry, second, called("web"), 21);
-    assert_eq!(effects.hand_overs, [(*newer, *older)]);
+    assert_eq!(effects.hand_overs, [*newer]);
     assert!(effects.reaps.is_empty());
     let effects = registry.apply([Event::ConnectionClosed(socket(6, at(6, 6, B)))], now(22));
     assert!(effects.shares.is_empty(), "{:?}", effects.shares);
-    let effects = registry.container_handed_over(*newer);
+    assert_eq!(effects.outcome.delivered.get(kind::CLOSE), 1);
+    let effects = registry.container_handed_over(*newer, state(), now(23));
     assert_eq!(effects.absorbs.len(), 1);
     assert_eq!(effects.absorbs[0].0, *older);
-    assert_eq!(effects.reaps.first().map(|(slot, _)| slot), Some(newer));
+    assert_eq!(effects.reaps, [*newer]);
+    assert!(matches!(
+        effects.shares[older].events[..],
+        [ContainerEvent::Described(_), ContainerEvent::Closed(_)]
+    ));
     let effects = registry.apply([Event::SocketSeen(socket(9, at(6, 6, B)))], now(23));
     assert!(effects.shares.contains_key(older));
+}
+
+/// Three have actors. The third's comes while the second's is still on its way.
+#[test]
+fn a_third_turns_out_to_be_the_same() {
+    let mut registry = asking(true, &[]);
+    let mut running = Vec::new();
+    for (cgroup, id, tgid) in [(A, X, 5), (B, Y, 6), (CgroupId(9), Z, 7)] {
+        let lookup = one(&mut registry, cgroup, id, u64::from(tgid), tgid);
+        let (slot, id) = registry.tick(now(u64::from(tgid) + 6)).spawns.remove(0);
+        registry.container_runs(slot, &id);
+        running.push((slot, lookup));
+    }
+    let slots: Vec<SlotId> = running.iter().map(|(slot, _)| *slot).collect();
+    let mut hand_overs = Vec::new();
+    for (_, lookup) in &running {
+        hand_overs.extend(told(&mut registry, lookup, called("web"), 20).hand_overs);
+    }
+    assert_eq!(hand_overs, slots[1..]);
+    let effects = registry.container_handed_over(slots[1], state(), now(21));
+    assert_eq!((effects.reaps, effects.shares.len()), (vec![slots[1]], 0));
+    // The other dies with what it had.
+    let effects = registry.container_lost(slots[2], now(22));
+    assert_eq!((effects.reaps, effects.shares.len()), (vec![slots[2]], 1));
+    assert!(effects.spawns.is_empty());
+}
+
+#[test]
+fn whoever_is_to_get_it_dies_first() {
+    let mut registry = asking(true, &[]);
+    let mut running = Vec::new();
+    for (cgroup, id, tgid) in [(A, X, 5), (B, Y, 6)] {
+        let lookup = one(&mut registry, cgroup, id, u64::from(tgid), tgid);
+        let (slot, id) = registry.tick(now(u64::from(tgid) + 6)).spawns.remove(0);
+        registry.container_runs(slot, &id);
+        told(&mut registry, &lookup, called("web"), 15);
+        running.push(slot);
+    }
+    let effects = registry.container_lost(running[0], now(16));
+    assert_eq!(effects.spawns, [(running[0], ContainerId::from("/docker/web"))]);
+    let effects = registry.container_handed_over(running[1], state(), now(17));
+    assert_eq!((effects.reaps, effects.absorbs.len()), (vec![running[1]], 0));
+    assert_eq!(shown(&mut registry), [row("/docker/web", 2, 0, 0)]);
+    let metadata = of(&mut registry, "/docker/web").unwrap().metadata.unwrap();
+    assert_eq!(
+        metadata.image, "busybox:test",
+        "a successor knows what its predecessor was told"
+    );
 }
 
 #[test]
@@ -192,21 +253,183 @@ fn whom_nobody_wants_to_see() {
     // Until it is called otherwise.
     told(&mut registry, &lookup, called("open"), 5);
     registry.apply([Event::SocketSeen(socket(11, at(2, 5, A)))], now(6));
-    assert_eq!(shown(&mut registry)[0].0, "/docker/open");
+    assert_eq!(shown(&mut registry), [row("/docker/open", 1, 1, 1)]);
+    // And from then on again.
+    told(&mut registry, &lookup, called("secret-2"), 7);
+    assert!(shown(&mut registry).is_empty());
+    let effects = registry.apply([Event::ConnectionClosed(socket(11, at(2, 5, A)))], now(8));
+    assert_eq!(effects.outcome.dropped, [(kind::CLOSE, Reason::Filtered, 1)]);
+}
+
+/// Under the name that it will have, it may be wanted.
+#[test]
+fn whom_only_the_path_makes_unwanted() {
+    let mut registry = asking(false, &["^/docker/0123"]);
+    let lookup = one(&mut registry, A, X, 2, 5);
+    registry.tick(now(8));
+    assert!(shown(&mut registry).is_empty());
+    registry.apply([started(at(9, 6, A), 5)], now(9));
+    assert!(shown(&mut registry).is_empty());
+    told(&mut registry, &lookup, called("web"), 60);
+    assert_eq!(shown(&mut registry), [row("/docker/web", 2, 1, 1)]);
 }
 
 #[test]
-fn names_go_with_their_containers() {
+fn two_claim_one_name_and_one_of_them_gives_it_up() {
     let mut registry = asking(false, &[]);
-    let lookup = one(&mut registry, A, X, 2, 5);
-    told(&mut registry, &lookup, called("web"), 3);
-    registry.apply(
-        [Event::ConnectionClosed(socket(5, at(2, 5, A))), exited(at(2, 5, A))],
-        now(4),
+    let first = one(&mut registry, A, X, 2, 5);
+    told(&mut registry, &first, called("web"), 3);
+    let second = one(&mut registry, B, Y, 2, 6);
+    told(&mut registry, &second, called("web"), 4);
+    assert_eq!(shown(&mut registry), [row("/docker/web", 2, 2, 2)]);
+    told(&mut registry, &second, called("shop"), 5);
+    assert_eq!(
+        shown(&mut registry),
+        [row("/docker/shop", 1, 0, 0), row("/docker/web", 1, 2, 1)],
+        "what was counted stays where it was"
     );
-    registry.apply([Event::CgroupRemoved(CgroupEvent { cgroup: A, path: None })], now(5));
-    registry.collect_garbage(now(10_000));
-    registry.collect_garbage(now(20_000));
-    let names = registry.tables().into_iter().find(|table| table.0 == "names").unwrap();
-    assert_eq!(names.1, 0);
+    registry.apply(
+        [Event::SocketSeen(SocketEvent {
+            shown: true,
+            ..socket(6, at(2, 6, B))
+        })],
+        now(6),
+    );
+    assert_eq!(
+        shown(&mut registry),
+        [row("/docker/shop", 1, 0, 1), row("/docker/web", 1, 2, 1)]
+    );
+}
+
+fn named_by_path(registry: &mut RegistryState, tgid: u32) -> Lookup {
+    let process = at(2, tgid, A);
+    let seen = Event::SocketSeen(socket(u64::from(tgid), process));
+    registry.apply([started(process, 1), seen], now(2));
+    let path = Some("/default/c1".into());
+    let mut asked = registry.answer(Answer::Cgroup { cgroup: A, path }, now(2)).resolves;
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    asked.remove(0)
+}
+
+fn plain() -> Found {
+    let mut metadata = Metadata::new(Runtime::Containerd);
+    metadata.set_name("c1");
+    metadata.namespace = "default".to_owned();
+    Found::Known(Arc::new(metadata))
+}
+
+#[test]
+fn a_path_that_may_be_a_containers() {
+    let mut registry = asking(false, &[]);
+    let lookup = named_by_path(&mut registry, 5);
+    assert!(shown(&mut registry).is_empty());
+    // Also what comes while it waits.
+    registry.apply([started(at(3, 6, A), 5)], now(3));
+    registry.tick(now(4));
+    told(&mut registry, &lookup, plain(), 5);
+    assert_eq!(shown(&mut registry), [row("/containerd/default/c1", 2, 1, 1)]);
+}
+
+#[test]
+fn a_path_that_might_have_been_a_containers() {
+    let mut registry = asking(false, &[]);
+    let lookup = named_by_path(&mut registry, 5);
+    told(&mut registry, &lookup, Found::Nobody, 3);
+    assert_eq!(shown(&mut registry), [row("/standalone/app", 1, 1, 1)]);
+    // It is made after its cgroup.
+    told(&mut registry, &lookup, plain(), 4);
+    let seen = SocketEvent {
+        shown: true,
+        ..socket(5, at(2, 5, A))
+    };
+    registry.apply([Event::SocketSeen(seen)], now(5));
+    let rows = shown(&mut registry);
+    assert!(rows.contains(&row("/containerd/default/c1", 1, 0, 1)), "{rows:?}");
+    assert!(rows.contains(&row("/standalone/app", 0, 1, 0)), "{rows:?}");
+}
+
+#[test]
+fn a_path_that_nobody_judges_in_time() {
+    let mut registry = asking(false, &[]);
+    named_by_path(&mut registry, 5);
+    registry.tick(now(6));
+    assert!(shown(&mut registry).is_empty());
+    registry.tick(now(7));
+    assert_eq!(shown(&mut registry), [row("/standalone/app", 1, 1, 1)]);
+}
+
+#[test]
+fn the_sandbox_of_a_pod_says_which_it_is() {
+    let mut registry = asking(false, &[]);
+    let process = at(2, 5, A);
+    registry.apply([started(process, 1), Event::SocketSeen(socket(5, process))], now(2));
+    let uid = "7eca4b0c-0000-4000-8000-000000000001";
+    let path = Some(format!("/kubepods/besteffort/pod{uid}").into());
+    let effects = registry.answer(Answer::Cgroup { cgroup: A, path }, now(2));
+    let [
+        Ask::Sandbox {
+            process: whom,
+            container,
+        },
+    ] = &effects.asks[..]
+    else {
+        panic!("{:?}", effects.asks)
+    };
+    assert_eq!((whom.tgid, container.as_str()), (5, &*format!("/pod/{uid}/sandbox")));
+    let answer = |id: Option<&str>| Answer::Sandbox {
+        container: container.clone(),
+        id: id.map(Arc::from),
+    };
+    // A helper of the sandbox.
+    assert!(registry.answer(answer(None), now(2)).resolves.is_empty());
+    let mut asked = registry.answer(answer(Some(X)), now(3)).resolves;
+    let mut metadata = Metadata::new(Runtime::Containerd);
+    metadata.set_labels([
+        ("io.kubernetes.pod.name", "db-0"),
+        ("io.kubernetes.pod.namespace", "shop"),
+        ("io.kubernetes.pod.uid", uid),
+    ]);
+    told(&mut registry, &asked.remove(0), Found::Known(Arc::new(metadata)), 4);
+    assert_eq!(shown(&mut registry), [row("/k8s/shop/db-0/sandbox", 1, 1, 1)]);
+}
+
+/// Each run of a job has a path of its own, and the name of all.
+#[test]
+fn names_go_with_their_paths() {
+    let mut registry = asking(false, &[]);
+    for run in 0..50_u32 {
+        let (at_second, tgid, cgroup) = (100 * u64::from(run) + 2, run + 10, CgroupId(100 + u64::from(run)));
+        let id = format!("{run:064x}");
+        let lookup = one(
+            &mut registry,
+            cgroup,
+            &id.chars().rev().collect::<String>(),
+            at_second,
+            tgid,
+        );
+        told(&mut registry, &lookup, called("job"), at_second);
+        let process = at(at_second, tgid, cgroup);
+        registry.apply(
+            [
+                Event::ConnectionClosed(socket(u64::from(tgid), process)),
+                exited(process),
+                Event::CgroupRemoved(CgroupEvent { cgroup, path: None }),
+            ],
+            now(at_second + 1),
+        );
+        registry.collect_garbage(now(at_second + 50));
+    }
+    let names = |registry: &RegistryState| {
+        registry
+            .tables()
+            .into_iter()
+            .find(|table| table.0 == "names")
+            .unwrap()
+            .1
+    };
+    assert!(names(&registry) <= 10, "{}", names(&registry));
+    let job = of(&mut registry, "/docker/job").unwrap();
+    assert_eq!(job.restarts, 49);
+    registry.collect_garbage(now(90_000));
+    assert_eq!(names(&registry), 0);
 }

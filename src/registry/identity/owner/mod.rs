@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Owner {
     Container(ContainerId),
+    /// If a runtime knows it. Else, as `Standalone`.
+    Perhaps(ContainerId),
     /// No container: the process stands for itself.
     Standalone,
     Ignored(IgnoredReason),
@@ -232,7 +234,12 @@ fn systemd(path: &Path<'_>) -> Option<Told> {
         unit => unit,
     };
     let told = container(&[path.first(), &name.replace("\\x2d", "-")]);
-    Some(told.ask(Lookup::Unit { unit: unit.into() }))
+    // What is true of one instance of a template is not of the slice of all.
+    Some(if *name == unit {
+        told.ask(Lookup::Unit { unit: unit.into() })
+    } else {
+        told
+    })
 }
 
 fn lxc(path: &Path<'_>) -> Option<Told> {
@@ -264,7 +271,8 @@ fn containerd_by_name(path: &Path<'_>) -> Option<Told> {
     };
     let possible = is_identifier(namespace) && is_identifier(name) && !namespace.ends_with(".slice");
     possible.then(|| {
-        Told::from(Owner::Standalone).ask(Lookup::Named {
+        let id = format!("/containerd/{namespace}/{name}").into();
+        Told::from(Owner::Perhaps(id)).ask(Lookup::Named {
             namespace: namespace.into(),
             name: name.into(),
         })

@@ -20,7 +20,7 @@ fn check(rows: &[(&str, &str)]) {
         let path = full(path);
         let got = match owner(&path) {
             Owner::Container(id) => id.to_string(),
-            Owner::Standalone => "standalone".to_owned(),
+            Owner::Standalone | Owner::Perhaps(_) => "standalone".to_owned(),
             Owner::Ignored(reason) => reason.as_str().to_owned(),
         };
         assert_eq!(&got, expected, "{path}");
@@ -206,7 +206,16 @@ fn only_whole_words_are_ids() {
         ("/ecs/Xa", "standalone"),
         ("/ecs/XY", "standalone"),
     ]);
-    assert_eq!(owner(&format!("/ecs/{}", X.to_uppercase())), Owner::Standalone);
+    check(&[(&format!("/ecs/{}", X.to_uppercase()), "standalone")]);
+}
+
+#[test]
+fn who_may_be_a_container() {
+    let perhaps = |id: &str| Owner::Perhaps(id.into());
+    assert_eq!(owner("/default/c1"), perhaps("/containerd/default/c1"));
+    assert_eq!(owner("/docker/buildx"), perhaps("/containerd/docker/buildx"));
+    assert_eq!(owner("/default/c1/below"), Owner::Standalone);
+    assert_eq!(owner("/default"), Owner::Standalone);
 }
 
 #[test]
@@ -250,10 +259,7 @@ fn whom_to_ask() {
         ("/system.slice/nginx.service", "unit nginx.service"),
         ("/system.slice/nginx.service/worker.scope", "unit nginx.service"),
         ("/system.slice/nginx.service/a/b.service", "unit nginx.service"),
-        (
-            "/system.slice/system-postgresql.slice/postgresql@9.4-main.service",
-            "unit postgresql@9.4-main.service",
-        ),
+        ("/system.slice/system-postgresql.slice/postgresql@9.4-main.service", ""),
         (
             "/system.slice/system-serial\\x2dgetty.slice",
             "unit system-serial\\x2dgetty.slice",
@@ -291,6 +297,9 @@ proptest! {
         }
         if let Some(Lookup::Unit { unit }) = lookup(&path) {
             prop_assert!(!unit.is_empty() && path.contains(&*unit));
+        }
+        if let Owner::Perhaps(id) = owner(&path) {
+            prop_assert!(id.as_str().starts_with("/containerd/") && lookup(&path).is_some());
         }
     }
 }

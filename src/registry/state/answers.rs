@@ -1,0 +1,159 @@
+//! A runtime says what a container is called, perhaps not for the first time.
+//!
+//! | it was | and is now | |
+//! | --- | --- | --- |
+//! | the only one of its name | called otherwise | its slot gets the name, with all it has |
+//! | the only one of its name | called as another is | the two become one: a restart, if it is the younger |
+//! | the only one of its name | nobody's wish to see | it goes, with all it had |
+//! | one of several | called otherwise, or hidden | its processes go, what was counted stays |
+//! | hidden, or taken for bare processes | a container | its processes come |
+use super::{RegistryState, names::Naming};
+use crate::{
+    base::{ids::ContainerId, now::Now},
+    container::state::ContainerEvent,
+    registry::{
+        effects::{Effects, SlotId},
+        filters::Verdict,
+        identity::{self, Named, Owner},
+        slots::Merged,
+    },
+    runtimes::{Found, Lookup, metadata::Metadata},
+};
+use std::collections::HashSet;
+
+impl RegistryState {
+    pub(super) fn resolved(&mut self, lookup: &Lookup, found: Found, now: Now, effects: &mut Effects) {
+        let Some(path_id) = self.names.path_of(lookup) else {
+            return;
+        };
+        let (naming, metadata) = match found {
+            // The deadline decides.
+            Found::Unanswered => return,
+            // What was known stays known when the runtime has forgotten it: its last events are still to come.
+            Found::Nobody if self.names.is_known(&path_id) => return,
+            Found::Nobody => (self.filtered(path_id.clone(), None, |_| Naming::Path), None),
+            Found::Known(metadata) => {
+                let naming = match identity::named(&path_id, &metadata, now.wall_ns / 1_000_000_000) {
+                    Named::Ignored(_) => Naming::Hidden,
+                    Named::Unchanged => self.filtered(path_id.clone(), Some(&metadata), |_| Naming::Path),
+                    Named::Container(id) => self.filtered(id, Some(&metadata), Naming::Name),
+                };
+                (naming, Some(metadata))
+            }
+        };
+        let (before, alone) = (self.names.current(&path_id), self.names.is_alone(&path_id));
+        let waited = self.names.is_asked(&path_id);
+        self.names.set(&path_id, naming, metadata.clone());
+        let after = self.names.current(&path_id);
+        if before != after {
+            let slot = before.and_then(|id| self.slots.of_id(&id));
+            match (slot.filter(|_| alone), &after) {
+                (Some(slot), None) => self.hide(slot, effects),
+                (Some(slot), Some(id)) => self.called(slot, id, &path_id, now, effects),
+                // Those who wait are told below.
+                (None, _) if waited => {}
+                (None, _) => self.transfer(&path_id, now, effects),
+            }
+        }
+        self.release(&path_id, now, effects);
+        if let Some(slot) = after.and_then(|id| self.slots.of_id(&id)) {
+            if let Some(metadata) = metadata {
+                let described = ContainerEvent::Described(metadata);
+                self.slots.route(slot, described, None, now, effects);
+            }
+            self.slots.unveil(slot, effects);
+        }
+    }
+
+    fn filtered(
+        &self,
+        id: ContainerId,
+        metadata: Option<&Metadata>,
+        shown: impl FnOnce(ContainerId) -> Naming,
+    ) -> Naming {
+        match self.settings.filters.allows(&id, metadata) {
+            Verdict::Shown => shown(id),
+            Verdict::Hidden(_) => Naming::Hidden,
+        }
+    }
+
+    fn called(&mut self, slot: SlotId, id: &ContainerId, path_id: &ContainerId, now: Now, effects: &mut Effects) {
+        let other = self.slots.of_id(id).filter(|other| *other != slot);
+        let Some(other) = other else {
+            return self.slots.rename(slot, id, effects);
+        };
+        let Some(Merged { gone, kept }) = self.slots.merge(slot, other, now, effects) else {
+            return self.transfer(path_id, now, effects);
+        };
+        for process in self.processes.values_mut() {
+            if process.slot == Some(gone) {
+                process.slot = Some(kept);
+            }
+        }
+        for found in self.found.values_mut() {
+            if *found == gone {
+                *found = kept;
+            }
+        }
+        for namespace in self.namespaces.values_mut() {
+            if namespace.told.remove(&gone) {
+                // It knows the addresses by what it gets from the other.
+                namespace.told.insert(kept);
+            }
+        }
+    }
+
+    /// Nobody wants to see it.
+    fn hide(&mut self, slot: SlotId, effects: &mut Effects) {
+        for process in self.processes.values_mut() {
+            if process.slot == Some(slot) {
+                process.slot = None;
+            }
+        }
+        self.found.retain(|_, found| *found != slot);
+        self.slots.drop_slot(slot, effects);
+    }
+
+    /// Its processes are another's from now on, or nobody's any more, or somebody's now.
+    fn transfer(&mut self, path_id: &ContainerId, now: Now, effects: &mut Effects) {
+        let tgids: HashSet<u32> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| self.is_of(process, path_id))
+            .map(|(tgid, _)| *tgid)
+            .collect();
+        self.slots.let_go(&tgids, now, effects);
+        for tgid in tgids {
+            self.place(tgid, now, effects);
+        }
+    }
+
+    fn is_of(&self, process: &super::Process, path_id: &ContainerId) -> bool {
+        let is = |owner: &Owner| matches!(owner, Owner::Container(id) | Owner::Perhaps(id) if id == path_id);
+        let unified = process
+            .cgroup
+            .filter(|cgroup| *cgroup != self.node.root_cgroup && cgroup.0 != 0);
+        match (unified, &process.path) {
+            (Some(cgroup), _) => {
+                let owner = self.cgroups.get(&cgroup).and_then(|cgroup| cgroup.owner.as_ref());
+                owner.is_some_and(is)
+            }
+            (None, Some(path)) => is(&identity::owner(path)),
+            (None, None) => false,
+        }
+    }
+
+    /// Those who waited to learn whether they are in a container have been told.
+    pub(super) fn release(&mut self, path_id: &ContainerId, now: Now, effects: &mut Effects) {
+        let owner = Owner::Perhaps(path_id.clone());
+        for of in self.names.take_waiting(path_id) {
+            self.settle(of, &owner, now, effects);
+            let root = self.node.root_cgroup;
+            let there = |process: &&mut super::Process| process.cgroup.unwrap_or(root) == of.1;
+            if self.known(of.0).filter(there).is_some() {
+                self.named(of.0.tgid, now, effects);
+            }
+            self.sums_named(of.1, now, effects);
+        }
+    }
+}
