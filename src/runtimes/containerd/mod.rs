@@ -7,7 +7,11 @@ mod tests;
 
 pub use events::change;
 
-use super::{Change, Client, Lookup, Runtime, RuntimeError, metadata::Metadata, sockets};
+use super::{
+    Change, Client, Lookup, Runtime, RuntimeError,
+    metadata::{Metadata, limits},
+    sockets,
+};
 use containerd_client::{
     services::v1::{
         GetContainerRequest, GetRequest, ListNamespacesRequest, containers_client::ContainersClient,
@@ -159,6 +163,8 @@ impl Containerd {
                 .map(|extension| extension.value.as_slice())
                 .unwrap_or_default(),
         });
+        // No longer than a name may be: containerd takes 76 bytes at most.
+        metadata.namespace = namespace.chars().take(limits::NAME_BYTES).collect();
         metadata.pid = self.pid(namespace, id).await;
         Ok(Some(metadata))
     }
