@@ -22,6 +22,7 @@ pub mod recording;
 pub mod registry;
 pub mod runtimes;
 
+pub mod conntrack;
 pub mod container;
 
 pub mod collect;

@@ -15,7 +15,7 @@ use core::{
     ffi::c_void,
     ptr::{addr_of_mut, null},
 };
-use tarsier_common::{AF_INET, AF_INET6, Field, ListenerKey, Owner, socket_flag, stage};
+use tarsier_common::{AF_INET, AF_INET6, AddressKey, Field, Owner, socket_flag, stage};
 
 #[repr(C)]
 pub struct Context {
@@ -93,7 +93,7 @@ pub unsafe extern "C" fn inventory_connections(ctx: *const Context) -> i32 {
 #[inline(never)]
 unsafe fn listens(sk: *const u8, netns: u32, family: u16, owner: Owner, cookie: u64) {
     unsafe {
-        let key = ListenerKey {
+        let key = AddressKey {
             netns,
             port: load(sk, Field::SK_PORT),
             family,
@@ -109,9 +109,9 @@ unsafe fn parent(sk: *const u8, task: *const u8) {
     unsafe {
         let mut holder = Owner::default();
         owner(task, &mut holder);
-        let key = ListenerKey {
+        let key = AddressKey {
             netns: netns::<false>(sk),
-            ..ListenerKey::default()
+            ..AddressKey::default()
         };
         listeners::insert(key, holder, 0);
         let _ = PARENTS.insert(sk as u64, holder, 0);

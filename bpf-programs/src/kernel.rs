@@ -135,6 +135,15 @@ pub fn is_own(tgid: u32) -> bool {
     tgid == unsafe { addr_of!(OWN_TGID).read_volatile() }
 }
 
+/// Somebody asks where connections went whose destination is not known to be their last.
+#[unsafe(no_mangle)]
+static ASKS_FOR_ROUTES: u32 = 0;
+
+#[inline(always)]
+pub fn routes_are_asked_for() -> bool {
+    unsafe { addr_of!(ASKS_FOR_ROUTES).read_volatile() != 0 }
+}
+
 /// The id of the unified hierarchy's root, where processes are that are placed in v1 hierarchies only.
 #[unsafe(no_mangle)]
 static ROOT_CGROUP: u64 = 1;

@@ -2,13 +2,13 @@
 //! Who listens where.
 use crate::{kernel::load, maps::LISTENERS, socket::local_address};
 use aya_ebpf::helpers::generated as h;
-use tarsier_common::{Field, Listener, ListenerKey, Owner, SocketRecord};
+use tarsier_common::{AddressKey, Field, Listener, Owner, SocketRecord};
 
 /// Whose listen it is that a connection came in by.
 #[inline(always)]
 pub unsafe fn listener(sk: *const u8, netns: u32, family: u16) -> Option<&'static Listener> {
     unsafe {
-        let mut key = ListenerKey {
+        let mut key = AddressKey {
             netns,
             port: load(sk, Field::SK_PORT),
             family,
@@ -23,7 +23,7 @@ pub unsafe fn listener(sk: *const u8, netns: u32, family: u16) -> Option<&'stati
 }
 
 #[inline(always)]
-pub unsafe fn insert(key: ListenerKey, owner: Owner, cookie: u64) {
+pub unsafe fn insert(key: AddressKey, owner: Owner, cookie: u64) {
     let listener = Listener {
         owner,
         cookie,
@@ -34,8 +34,8 @@ pub unsafe fn insert(key: ListenerKey, owner: Owner, cookie: u64) {
 }
 
 #[inline(always)]
-fn key(record: &SocketRecord) -> ListenerKey {
-    ListenerKey {
+fn key(record: &SocketRecord) -> AddressKey {
+    AddressKey {
         netns: record.netns,
         port: record.local_port,
         family: record.family,

@@ -5,8 +5,8 @@ use aya_ebpf::{
 };
 use core::{ffi::c_void, ptr::null};
 use tarsier_common::{
-    FileRecord, FilesPass, HOLDERS, Header, Listener, ListenerKey, Owner, Row, SocketRecord, SpillKey, Sum, SumKey,
-    YOUNG_SLOTS, kind,
+    AddressKey, DIRECT_ENTRIES, FileRecord, FilesPass, HOLDERS, Header, Listener, Owner, Row, SocketRecord, SpillKey,
+    Sum, SumKey, YOUNG_SLOTS, kind,
 };
 
 /// What is known of a socket: in a slot of `YOUNG`, or in its own storage, which nothing evicts and the kernel frees with
@@ -126,7 +126,12 @@ pub static EPOCH: Array<u32, 1> = Array::new();
 
 /// Who listens where.
 #[btf_map]
-pub static LISTENERS: HashMap<ListenerKey, Listener, { HOLDERS as usize }, NO_PREALLOC> = HashMap::new();
+pub static LISTENERS: HashMap<AddressKey, Listener, { HOLDERS as usize }, NO_PREALLOC> = HashMap::new();
+
+/// Destinations that nothing on the way gives another address. Connections to any other come one by one at their ends, for
+/// user space to ask where they went.
+#[btf_map]
+pub static DIRECT: HashMap<AddressKey, u8, { DIRECT_ENTRIES as usize }, NO_PREALLOC> = HashMap::new();
 
 /// Sockets of MPTCP that an inventory has found, by their addresses, and whose they are.
 #[btf_map]

@@ -7,9 +7,9 @@
 //! What fills a record is a function of its own: together they would not fit on the stack of 512 bytes.
 use crate::{
     accept::accepted,
-    kernel::{current_owner, is_kernels, load, load_as, netns},
+    kernel::{current_owner, is_kernels, load, load_as, netns, routes_are_asked_for},
     listeners,
-    maps::{PerSocket, word},
+    maps::{DIRECT, PerSocket, word},
     news::{count, header},
     socket::{
         CREATE, announce, begin_by, close, describe, end, find, find_by, never_sent, reason, set_addresses, set_remote,
@@ -20,7 +20,7 @@ use crate::{
 };
 use aya_ebpf::{helpers::generated as h, macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
-use tarsier_common::{AF_INET, AF_INET6, Field, SocketRecord, column, kind, socket_flag, stage};
+use tarsier_common::{AF_INET, AF_INET6, AddressKey, Field, SocketRecord, column, kind, socket_flag, stage};
 
 pub const ESTABLISHED: i32 = 1;
 pub const SYN_SENT: i32 = 2;
@@ -263,10 +263,27 @@ pub unsafe fn end_kind(socket: *const PerSocket) -> u16 {
 #[inline(always)]
 pub unsafe fn told<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket, kind: u16, old: i32, before: u64) {
     unsafe {
-        if before & word::KNOWN == 0 {
+        if before & word::KNOWN == 0 && (kind == kind::ACCEPTED_CLOSE || is_direct(socket)) {
             return add_up::<PROBE>(sk, socket, kind, reason::<PROBE>(sk, old));
         }
         shown::<PROBE>(sk, socket, kind, old, before);
+    }
+}
+
+/// Nobody has to be asked where the connection went.
+#[inline(always)]
+unsafe fn is_direct(socket: *const PerSocket) -> bool {
+    unsafe {
+        if !routes_are_asked_for() {
+            return true;
+        }
+        let key = AddressKey {
+            netns: (*socket).netns,
+            port: (*socket).remote_port,
+            family: (*socket).family,
+            address: (*socket).remote,
+        };
+        DIRECT.get(key).is_some()
     }
 }
 

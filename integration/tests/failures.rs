@@ -304,7 +304,9 @@ fn no_actor_is_without_such_a_test() {
     }
     let agent = Agent::start();
     // Whoever adds one, adds its panic above. The supervisor's end is the process's.
-    let broken = ["container", "registry", "tracer"].into_iter().chain(OF_RUNTIMES);
+    let broken = ["conntrack", "container", "registry", "tracer"]
+        .into_iter()
+        .chain(OF_RUNTIMES);
     let broken: Vec<String> = broken.map(str::to_owned).collect();
     eventually(Duration::from_secs(20), "all actors run", || {
         actors(&agent).is_superset(&broken.iter().cloned().collect())

@@ -42,6 +42,8 @@ pub mod feature {
     /// Files that are open for writing.
     pub const FILES: &str = "files";
     pub const NEWS_RING: &str = "news_ring";
+    /// Where connections go whose destination is changed on the way.
+    pub const CONNTRACK: &str = "conntrack";
     pub const HOST_NETNS: &str = "host_netns";
     pub const HOST_FILES: &str = "host_files";
     pub const PROC: &str = "proc";
@@ -52,7 +54,7 @@ pub mod feature {
     pub const CONTAINERD: &str = "containerd";
     pub const CRIO: &str = "crio";
     pub const SYSTEMD: &str = "systemd";
-    pub const ALL: [&str; 23] = [
+    pub const ALL: [&str; 24] = [
         BTF,
         PROCESS_START,
         PROCESS_EXEC,
@@ -67,6 +69,7 @@ pub mod feature {
         SOCKET_IO,
         FILES,
         NEWS_RING,
+        CONNTRACK,
         HOST_NETNS,
         HOST_FILES,
         PROC,

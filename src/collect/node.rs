@@ -55,6 +55,7 @@ impl Probe {
             cgroup2: self.tree.as_ref().map(|tree| tree.root().to_owned()),
             root_cgroup: self.node.root_cgroup.0,
             own_tgid: self.node.own_tgid,
+            asks_for_routes: config.conntrack.enabled,
             proc: config.host.proc.clone(),
             off: config.kernel.features_off.clone(),
             socket_hook: config.kernel.socket_hook,

@@ -15,7 +15,7 @@ mod validate;
 
 pub use pattern::{Pattern, PatternError};
 pub use sections::{
-    Admin, Agent, Containers, Filters, Gc, Host, Http, Identity, Kernel, Log, LogLevel, Network, Registry,
+    Admin, Agent, Conntrack, Containers, Filters, Gc, Host, Http, Identity, Kernel, Log, LogLevel, Network, Registry,
     RuntimeClient, Runtimes, SocketHook, Standalone, Supervisor,
 };
 pub use size::{ByteSize, ByteSizeError};
@@ -49,6 +49,7 @@ pub struct Config {
     pub filters: Filters,
     pub containers: Containers,
     pub network: Network,
+    pub conntrack: Conntrack,
     pub kernel: Kernel,
     pub registry: Registry,
     pub gc: Gc,

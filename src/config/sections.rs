@@ -198,6 +198,18 @@ impl Default for Containers {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct Conntrack {
+    pub enabled: bool,
+}
+
+impl Default for Conntrack {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Network {
     pub ephemeral_ports: Vec<String>,
     pub track_public: Vec<IpNet>,

@@ -1,7 +1,7 @@
 //! Open connections, and per destination and per listen address what all of them have added up to.
 use crate::{
     base::{ids::NetnsId, table::Table},
-    decode::{CloseReason, Closes, Role, SocketEvent, SumEvent},
+    decode::{CloseReason, Closes, Role, Route, SocketEvent, SumEvent},
 };
 use std::{collections::BTreeMap, hash::Hash, net::SocketAddr};
 
@@ -160,14 +160,14 @@ pub(super) type Place = (NetnsId, SocketAddr);
 /// An address of its own, or all those beyond the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bucket {
-    Destination(Option<SocketAddr>),
+    Destination(Option<Route>),
     Listen(Option<Place>),
 }
 
 /// What all connections of a container have added up to.
 #[derive(Debug)]
 pub(super) struct Traffic {
-    pub destinations: Counters<SocketAddr>,
+    pub destinations: Counters<Route>,
     pub listens: Counters<Place>,
 }
 
@@ -182,14 +182,14 @@ impl Traffic {
     /// Where something new to this address is counted.
     pub(super) fn bucket(&mut self, event: &SocketEvent) -> Bucket {
         match event.role {
-            Role::Client => Bucket::Destination(self.destinations.key(event.remote)),
+            Role::Client => Bucket::Destination(self.destinations.key(event.route())),
             Role::Server => Bucket::Listen(self.listens.key((event.netns, event.local))),
         }
     }
 
     pub(super) fn of_sum(&mut self, sum: &SumEvent) -> &mut Stats {
         match sum.role {
-            Role::Client => self.destinations.of(sum.address),
+            Role::Client => self.destinations.of(Route::direct(sum.address)),
             Role::Server => self.listens.of((sum.netns, sum.address)),
         }
     }

@@ -1,5 +1,6 @@
 //! Which remote and listen addresses are worth a series: parsed settings and the rules over them.
 
+use crate::decode::Route;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{
@@ -165,6 +166,23 @@ impl Filter {
         Err(SkipReason::PublicNetwork)
     }
 
+    /// The same where something on the way gives the packets another destination.
+    pub fn decide_route(&self, route: Route, in_host_netns: bool) -> Result<(), SkipReason> {
+        if route.actual == route.destination {
+            return self.decide(route.destination, in_host_netns);
+        }
+        let ip = route.actual.ip().to_canonical();
+        if is_loopback(ip) && !in_host_netns {
+            // To a proxy beside it, which is seen to connect on.
+            return Err(SkipReason::LoopbackInContainer);
+        }
+        match self.decide(route.destination, in_host_netns) {
+            // A public address that leads to a private one is a service of the cluster's.
+            Err(SkipReason::PublicNetwork) if is_loopback(ip) || is_private(ip) => Ok(()),
+            decision => decision,
+        }
+    }
+
     /// May a connection that was accepted on `local` be shown?
     pub fn decide_accepted(&self, local: SocketAddr, in_host_netns: bool) -> Result<(), SkipReason> {
         self.decide_listen(local)?;
@@ -315,6 +333,31 @@ mod tests {
                 "{remote} from a container"
             );
             assert_eq!(narrow.decide(address(remote), true), host, "{remote} from the host");
+        }
+    }
+
+    #[test]
+    fn routes() {
+        let filter = Filter {
+            track_public: Vec::new(),
+            ..Filter::default()
+        };
+        for (destination, actual, container, host) in [
+            ("10.96.0.1:80", "10.1.0.7:8080", Ok(()), Ok(())),
+            ("10.96.0.1:80", "10.1.0.7:40000", Ok(()), Ok(())),
+            ("10.96.0.1:40000", "10.1.0.7:80", Err(EphemeralPort), Err(EphemeralPort)),
+            ("10.96.0.1:80", "127.0.0.1:15001", Err(LoopbackInContainer), Ok(())),
+            ("1.1.1.1:80", "10.1.0.7:8080", Ok(()), Ok(())),
+            ("1.1.1.1:80", "2.2.2.2:80", Err(PublicNetwork), Err(PublicNetwork)),
+            ("127.0.0.1:80", "10.1.0.7:80", Err(LoopbackInContainer), Ok(())),
+            ("10.96.0.1:80", "10.96.0.1:80", Ok(()), Ok(())),
+        ] {
+            let route = Route {
+                destination: address(destination),
+                actual: address(actual),
+            };
+            let decided = [false, true].map(|in_host| filter.decide_route(route, in_host));
+            assert_eq!(decided, [container, host], "{destination} {actual}");
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
         ids::{Application, ContainerId, NetnsId},
         now::Now,
     },
-    decode::Closes,
+    decode::{Closes, Route},
     runtimes::metadata::Metadata,
 };
 use std::{
@@ -24,7 +24,7 @@ use std::{
 #[derive(Clone, Debug)]
 pub struct Destination {
     /// `None`: those beyond the limit, together.
-    pub remote: Option<SocketAddr>,
+    pub route: Option<Route>,
     pub connects: u64,
     pub failures: u64,
     pub failures_by_errno: BTreeMap<i32, u64>,
@@ -62,7 +62,7 @@ pub struct Samples {
     pub restarts: u64,
     pub oom_kills: u64,
     pub applications: BTreeSet<Application>,
-    /// In the order of the remotes.
+    /// In the order of the routes.
     pub destinations: Vec<Destination>,
     /// In the order of the addresses.
     pub listens: Vec<Listen>,
@@ -105,10 +105,7 @@ impl Samples {
             self.metadata.clone_from(&other.metadata);
         }
         for theirs in &other.destinations {
-            match self
-                .destinations
-                .binary_search_by_key(&theirs.remote, |ours| ours.remote)
-            {
+            match self.destinations.binary_search_by_key(&theirs.route, |ours| ours.route) {
                 Ok(at) => self.destinations[at].add(theirs),
                 Err(at) => self.destinations.insert(at, theirs.clone()),
             }
@@ -170,7 +167,7 @@ impl Listen {
 impl ContainerState {
     pub fn samples(&self, id: &ContainerId, now: Now, min_age: Duration, host: NetnsId) -> Samples {
         let mut destinations: Vec<Destination> = self.traffic.destinations.iter().map(destination).collect();
-        destinations.sort_by_key(|destination| destination.remote);
+        destinations.sort_by_key(|destination| destination.route);
         Samples {
             id: id.clone(),
             exposed: self.is_exposed(now, min_age),
@@ -213,9 +210,9 @@ impl ContainerState {
     }
 }
 
-fn destination((remote, stats): (Option<SocketAddr>, &Stats)) -> Destination {
+fn destination((route, stats): (Option<Route>, &Stats)) -> Destination {
     Destination {
-        remote,
+        route,
         connects: stats.connects,
         failures: stats.failures,
         failures_by_errno: stats.failures_by_errno.clone(),

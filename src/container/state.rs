@@ -28,7 +28,7 @@ use crate::{
         now::Now,
         table::Table,
     },
-    decode::{OpenFile, SocketEvent, SumEvent},
+    decode::{OpenFile, Route, SocketEvent, SumEvent},
     runtimes::metadata::Metadata,
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -154,7 +154,7 @@ impl ContainerState {
             ContainerEvent::ApplicationChanged { from, to } => self.lifecycle.application(from.as_ref(), to),
             ContainerEvent::Restarted => self.lifecycle.restarts += 1,
             ContainerEvent::OomKilled => self.lifecycle.oom_kills += 1,
-            ContainerEvent::Failed(event) => self.traffic.destinations.of(event.remote).failed(&event),
+            ContainerEvent::Failed(event) => self.traffic.destinations.of(Route::direct(event.remote)).failed(&event),
             ContainerEvent::Closed(event) => self.closed(&event),
             ContainerEvent::Seen(event) if event.listening => applied = self.listens.opened(&event),
             ContainerEvent::Seen(event) => self.seen(&event),

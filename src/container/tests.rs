@@ -158,7 +158,7 @@ fn destinations_beyond_the_limit_are_one() {
     assert_eq!(destinations.len(), 4);
     let other = destinations
         .iter()
-        .find(|destination| destination.remote.is_none())
+        .find(|destination| destination.route.is_none())
         .unwrap();
     assert_eq!((other.connects, other.active), (7, 7));
     let state = after(
@@ -293,7 +293,7 @@ fn quiet_destinations_are_forgotten_and_open_ones_kept() {
     let left: Vec<SocketAddr> = samples(&state)
         .destinations
         .iter()
-        .filter_map(|left| left.remote)
+        .filter_map(|left| left.route.map(|route| route.destination))
         .collect();
     assert_eq!(left, [A.parse().unwrap()]);
 }
@@ -321,7 +321,7 @@ fn a_connection_stays_where_it_was_counted() {
     assert_eq!(destinations.len(), 1, "{destinations:?}");
     assert_eq!(
         (
-            destinations[0].remote,
+            destinations[0].route.map(|route| route.destination),
             destinations[0].active,
             destinations[0].sent_bytes
         ),

@@ -67,6 +67,33 @@ pub struct SocketEvent {
     pub old: bool,
     /// The owner is the one who uses it. Otherwise it is who listens, and nothing has been sent or received yet.
     pub settled: bool,
+    /// Where the packets go, if something on the way gives them another destination (NAT).
+    pub actual: Option<SocketAddr>,
+}
+
+impl SocketEvent {
+    pub fn route(&self) -> Route {
+        Route {
+            destination: self.remote,
+            actual: self.actual.unwrap_or(self.remote),
+        }
+    }
+}
+
+/// Where a client connects to, and where that leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Route {
+    pub destination: SocketAddr,
+    pub actual: SocketAddr,
+}
+
+impl Route {
+    pub fn direct(destination: SocketAddr) -> Self {
+        Self {
+            destination,
+            actual: destination,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +128,7 @@ impl SocketEvent {
             shown: false,
             old: false,
             settled: true,
+            actual: None,
         }
     }
 }

@@ -155,6 +155,7 @@ fn socket(record: &[u8]) -> Result<SocketEvent, DecodeError> {
         shown: has(raw::socket_flag::SHOWN),
         old: has(raw::socket_flag::OLD),
         settled: has(raw::socket_flag::SETTLED),
+        actual: None,
     })
 }
 

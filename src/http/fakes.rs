@@ -42,7 +42,7 @@ pub(super) fn samples(id: &str) -> Samples {
         oom_kills: 1,
         applications: ["nginx", "php"].map(Application::from).into(),
         destinations: vec![Destination {
-            remote: Some("10.0.0.1:80".parse().unwrap()),
+            route: Some(crate::decode::Route::direct("10.0.0.1:80".parse().unwrap())),
             connects: 3,
             failures: 1,
             failures_by_errno: BTreeMap::from([(libc::ECONNREFUSED, 1)]),
@@ -252,6 +252,7 @@ impl FakeSupervisor {
             node: NodeLabels::default(),
             kernel: Arc::default(),
             runtimes: Arc::default(),
+            conntrack: Arc::default(),
             containers: supervisor.clone().recipient(),
             actors: supervisor.clone().recipient(),
             #[cfg(feature = "test-hooks")]

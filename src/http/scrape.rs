@@ -5,6 +5,7 @@ use super::flight::Flight;
 use crate::{
     base::context::Ctx,
     config::Config,
+    conntrack::actor as conntrack,
     container::{actor::GetSamples, samples::Samples},
     metrics::{
         families::{self, NodeLabels},
@@ -32,6 +33,7 @@ pub struct Faces {
     pub node: NodeLabels,
     pub kernel: Arc<KernelStats>,
     pub runtimes: Arc<Statistics>,
+    pub conntrack: Arc<conntrack::Statistics>,
     pub containers: Recipient<GetContainers>,
     pub actors: Recipient<GetActors>,
     #[cfg(feature = "test-hooks")]
@@ -174,6 +176,7 @@ impl Scraper {
             ctx: &faces.ctx,
             kernel: &faces.kernel,
             runtimes: &faces.runtimes,
+            conntrack: &faces.conntrack,
             node: &faces.node,
             tables: registry.as_ref().map_or(&[], |registry| &registry.tables),
             usage: Usage::read(),

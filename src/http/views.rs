@@ -158,14 +158,17 @@ fn word(errno: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtimes::{
-        Runtime,
-        metadata::{self, Published},
+    use crate::{
+        decode::Route,
+        runtimes::{
+            Runtime,
+            metadata::{self, Published},
+        },
     };
 
     fn failed(failures: u64, by_errno: &[(i32, u64)]) -> samples::Destination {
         samples::Destination {
-            remote: Some("10.0.0.1:80".parse().unwrap()),
+            route: Some(Route::direct("10.0.0.1:80".parse().unwrap())),
             connects: 0,
             failures,
             failures_by_errno: by_errno.iter().copied().collect(),

@@ -102,8 +102,8 @@ fn health(series: &mut Series<'_>, [id, app_id, role]: [&str; 3], of: &Health) {
 
 /// `destination` and `actual_destination`.
 pub fn destination_labels(of: &Destination) -> (String, String) {
-    match of.remote {
-        Some(remote) => (remote.to_string(), remote.to_string()),
+    match of.route {
+        Some(route) => (route.destination.to_string(), route.actual.to_string()),
         None => (OTHER.to_owned(), String::new()),
     }
 }
@@ -114,6 +114,7 @@ mod tests {
     use crate::{
         base::ids::Application,
         container::{health::HealthByRole, samples::Listen},
+        decode::Route,
         metrics::{contract, text},
     };
     use std::collections::{BTreeMap, BTreeSet};
@@ -147,7 +148,7 @@ mod tests {
 
     fn destination(remote: Option<&str>) -> Destination {
         Destination {
-            remote: remote.map(|remote| remote.parse().unwrap()),
+            route: remote.map(|remote| Route::direct(remote.parse().unwrap())),
             connects: 3,
             failures: 0,
             failures_by_errno: BTreeMap::new(),

@@ -157,6 +157,10 @@ families! {
     RUNTIME_CONNECTED = GAUGE "tarsier_runtime_connected" NODE_LABELS + ["runtime"]
         "1 while there is a connection to the runtime, otherwise 0";
 
+    /// translated: to another address; direct: to where it was sent; unknown: nothing tracks it.
+    CONNTRACK_LOOKUPS = COUNTER "tarsier_conntrack_lookups_total" NODE_LABELS + ["outcome"]
+        "Questions to the kernel's connection tracking by what came of them";
+
     ACTOR_RESTARTS = COUNTER "tarsier_actor_restarts_total" NODE_LABELS + ["actor", "cause"]
         "Restarts of an actor by what ended it";
     BLIND_SECONDS = COUNTER "tarsier_blind_seconds_total" NODE_LABELS + []

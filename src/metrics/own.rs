@@ -5,6 +5,7 @@ use crate::{
         context::Ctx,
         ledger::{Class, KindAccount, REASONS},
     },
+    conntrack::actor as conntrack,
     registry::actor::TableSnapshot,
     runtimes::statistics::{Connection, Outcome, Statistics},
     tracer::stats::KernelStats,
@@ -16,6 +17,7 @@ pub struct Agent<'a> {
     pub ctx: &'a Ctx,
     pub kernel: &'a KernelStats,
     pub runtimes: &'a Statistics,
+    pub conntrack: &'a conntrack::Statistics,
     pub node: &'a NodeLabels,
     /// None while the registry does not answer.
     pub tables: &'a [TableSnapshot],
@@ -79,6 +81,14 @@ pub fn agent(of: &Agent<'_>) -> Vec<MetricFamily> {
     }
     kernel(&mut series, of.kernel);
     runtimes(&mut series, of.runtimes);
+    for (outcome, n) in of.conntrack.read() {
+        series.add(&names::CONNTRACK_LOOKUPS, [outcome], n as f64);
+    }
+    for (table, entries, capacity, rejected) in of.conntrack.tables() {
+        series.add(&names::TABLE_ENTRIES, [table], entries as f64);
+        series.add(&names::TABLE_CAPACITY, [table], capacity as f64);
+        series.add(&names::TABLE_REJECTED, [table], rejected as f64);
+    }
     for table in of.tables {
         series.add(&names::TABLE_ENTRIES, [table.table], table.entries as f64);
         series.add(&names::TABLE_CAPACITY, [table.table], table.capacity as f64);
@@ -239,6 +249,7 @@ mod tests {
             ctx: &ctx,
             kernel: &kernel,
             runtimes: &answering(),
+            conntrack: &conntrack::Statistics::default(),
             node: &node,
             tables: &[TableSnapshot {
                 table: "processes",
@@ -288,6 +299,7 @@ mod tests {
             ctx: &ctx,
             kernel: &kernel,
             runtimes: &answering(),
+            conntrack: &conntrack::Statistics::default(),
             node: &node,
             tables: &[TableSnapshot {
                 table: "processes",

@@ -9,7 +9,7 @@ pub use read::Reader;
 pub use write::Recorder;
 
 use crate::{
-    base::now::Now,
+    base::{ids::SocketId, now::Now},
     registry::{
         effects::Answer,
         state::{Inventory, Node},
@@ -17,7 +17,7 @@ use crate::{
     tracer::kernel::RawBatch,
 };
 use serde::{Deserialize, Serialize};
-use std::io;
+use std::{io, net::SocketAddr};
 
 pub const MAGIC: &[u8] = b"tarsier recording 2\n";
 /// A frame larger than this is no frame.
@@ -54,6 +54,8 @@ pub struct Preamble {
 #[derive(Debug)]
 pub enum Frame {
     Preamble(Box<Preamble>),
+    /// Where connections of the batch that follows go, if not where they were sent.
+    Routes(Vec<(SocketId, SocketAddr)>),
     Batch(Now, RawBatch),
     Answer(Now, Answer),
     Inventory(Now, Inventory),
@@ -75,6 +77,7 @@ mod tag {
     pub(super) const GARBAGE: u8 = 6;
     pub(super) const END: u8 = 7;
     pub(super) const SWEEP: u8 = 8;
+    pub(super) const ROUTES: u8 = 9;
 }
 
 #[cfg(test)]

@@ -69,6 +69,7 @@ fn frame(tag: u8, payload: &[u8], at: u64) -> Result<Frame, RecordingError> {
             let (now, before_ns) = json(payload, at)?;
             Frame::Sweep(now, before_ns)
         }
+        tag::ROUTES => Frame::Routes(json(payload, at)?),
         tag::TICK => Frame::Tick(json(payload, at)?),
         tag::GARBAGE => Frame::Garbage(json(payload, at)?),
         tag::END => Frame::End(json(payload, at)?),

@@ -1,6 +1,6 @@
 use super::{MAGIC, Preamble, RecordingError, tag};
 use crate::{
-    base::now::Now,
+    base::{ids::SocketId, now::Now},
     registry::{effects::Answer, state::Inventory},
     tracer::kernel::RawBatch,
 };
@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
+    net::SocketAddr,
     path::Path,
     sync::mpsc,
     thread::JoinHandle,
@@ -70,6 +71,13 @@ impl Recorder {
             payload.extend_from_slice(part);
         }
         self.frame(tag::BATCH, &payload);
+    }
+
+    /// Where connections of the batch that follows go.
+    pub fn routes(&self, routes: &[(SocketId, SocketAddr)]) {
+        if !routes.is_empty() {
+            self.json(tag::ROUTES, &routes);
+        }
     }
 
     pub fn answer(&self, now: Now, answer: &Answer) {

@@ -283,6 +283,7 @@ impl Handler<EventBatch> for RegistryActor {
     fn handle(&mut self, batch: EventBatch, context: &mut Context<Self>) {
         self.batches += 1;
         if let (Some(recorder), Some(raw)) = (&self.recorder, &batch.raw) {
+            recorder.routes(&batch.routes);
             recorder.batch(batch.now, raw);
         }
         self.inventory_wanted |= batch.inventory;

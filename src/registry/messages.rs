@@ -1,14 +1,19 @@
 //! What the registry is told, and what it tells.
 use super::effects::SlotId;
 use crate::{
-    base::{ids::ContainerId, ledger::InFlight, mailbox::Queued, now::Now},
+    base::{
+        ids::{ContainerId, SocketId},
+        ledger::InFlight,
+        mailbox::Queued,
+        now::Now,
+    },
     container::actor::{Absorb, Ack, ApplyShare, HandOver, Rename},
     decode::Event,
     runtimes::facade::{Forget, Resolve},
     tracer::kernel::RawBatch,
 };
 use actix::{Message, Recipient};
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 #[derive(Clone, Debug)]
 pub struct ContainerRecipients {
@@ -72,6 +77,8 @@ pub struct EventBatch {
     pub sweep_before_ns: Option<u64>,
     /// News of processes was lost: look at /proc.
     pub inventory: bool,
+    /// Where connections in it go, for the recording of it.
+    pub routes: Vec<(SocketId, SocketAddr)>,
     /// The same, as it came: only where it is being recorded.
     pub raw: Option<RawBatch>,
     pub queued: Queued,

@@ -15,12 +15,16 @@ use crate::{
     cli::RunArgs,
     collect::{node, worker::Worker},
     config::{self, Config},
+    conntrack::actor as conntrack,
     container::{destination::Filter, state::Limits},
     http::{admin, public, scrape::Faces},
     recording::{Preamble, Recorder},
-    registry::{filters::Filters, state::Settings},
+    registry::{
+        filters::Filters,
+        state::{Node, Settings},
+    },
     runtimes::statistics::Statistics,
-    supervisor::actor::{Parts, Shutdown, Supervisor},
+    supervisor::actor::{ConntrackParts, Parts, Shutdown, Supervisor},
     tracer::{actor::Settings as TracerSettings, kernel::Kernel, object, stats::KernelStats},
 };
 use actix::{Actor, Addr};
@@ -112,10 +116,20 @@ async fn agent(
     let stats = Arc::new(KernelStats::default());
     let (core, tracer_thread, edge) = (arbiter()?, arbiter()?, arbiter()?);
     let runtime_statistics = Arc::new(Statistics::default());
+    let conntrack_statistics = Arc::new(conntrack::Statistics::default());
     for runtime in runtimes::off(&config) {
         ctx.features
             .set(runtime.as_str(), State::Off, "configured", "the configuration says so");
     }
+    if !config.conntrack.enabled {
+        ctx.features.set(
+            feature::CONNTRACK,
+            State::Off,
+            "configured",
+            "the configuration says so",
+        );
+    }
+    let conntrack_settings = conntrack_settings(&config, &probe.node);
     let parts = Parts {
         registry: registry_settings(&config)?,
         tracer: tracer_settings(&config, recorder.is_some()),
@@ -126,6 +140,10 @@ async fn agent(
         stats: Arc::clone(&stats),
         gc_interval: config.gc.interval,
         backoff: (config.supervisor.backoff_min, config.supervisor.backoff_max),
+        conntrack: ConntrackParts {
+            settings: conntrack_settings,
+            statistics: Arc::clone(&conntrack_statistics),
+        },
         core: core.handle(),
         tracer_thread: tracer_thread.handle(),
         runtimes: runtimes::parts(&config, edge.handle(), Arc::clone(&runtime_statistics)),
@@ -138,6 +156,7 @@ async fn agent(
         node: probe.labels,
         kernel: Arc::clone(&stats),
         runtimes: runtime_statistics,
+        conntrack: conntrack_statistics,
         containers: supervisor.clone().recipient(),
         actors: supervisor.clone().recipient(),
         #[cfg(feature = "test-hooks")]
@@ -233,6 +252,15 @@ async fn until_asked_to_end([mut terminate, mut interrupt]: [Signal; 2]) {
 async fn shutdown(supervisor: &Addr<Supervisor>, ctx: &Ctx) {
     if let Err(error) = supervisor.send(Shutdown).await {
         warn!(ctx.log, "the supervisor did not answer"; "error" => %error);
+    }
+}
+
+fn conntrack_settings(config: &Config, node: &Node) -> conntrack::Settings {
+    conntrack::Settings {
+        enabled: config.conntrack.enabled,
+        proc: config.host.proc.clone(),
+        host_netns: config.host.netns.clone(),
+        host: node.host_netns,
     }
 }
 

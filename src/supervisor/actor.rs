@@ -7,6 +7,7 @@
 //! | who ends | what follows |
 //! | --- | --- |
 //! | tracer | a new one on the same programs, maps and ring |
+//! | conntrack | a new one, which knows nothing and asks; until then news waits in the ring |
 //! | registry | the core starts anew: all containers are retired, a new registry learns from /proc and the totals pass |
 //! | a container | the registry holds its state until there is a new actor |
 //! | the runtimes' facade | it and its clients start anew; what is known of containers stays with the registry |
@@ -22,6 +23,7 @@ use crate::{
         ids::ContainerId,
         mailbox::{offer, tell},
     },
+    conntrack::actor::{self as conntrack, ConntrackActor, ConntrackStopped},
     container::actor::{
         Blueprint as ContainerBlueprint, CollectGarbage as CollectContainerGarbage, ContainerActor, ContainerStopped,
         Retire,
@@ -36,7 +38,10 @@ use crate::{
         state::{Node, Settings},
     },
     tracer::{
-        actor::{Blueprint as TracerBlueprint, SetRegistry, Settings as TracerSettings, TracerActor, TracerStopped},
+        actor::{
+            Blueprint as TracerBlueprint, SetConntrack, SetRegistry, Settings as TracerSettings, TracerActor,
+            TracerStopped,
+        },
         kernel::Kernel,
         stats::KernelStats,
     },
@@ -59,16 +64,24 @@ pub struct Parts {
     pub stats: Arc<KernelStats>,
     pub gc_interval: Duration,
     pub backoff: (Duration, Duration),
+    pub conntrack: ConntrackParts,
     pub core: ArbiterHandle,
     pub tracer_thread: ArbiterHandle,
     /// `None`: nobody is asked who a container is.
     pub runtimes: Option<RuntimeParts>,
 }
 
+#[derive(Clone)]
+pub struct ConntrackParts {
+    pub settings: conntrack::Settings,
+    pub statistics: Arc<conntrack::Statistics>,
+}
+
 pub struct Supervisor {
     parts: Parts,
     pub(super) registry: Option<Addr<RegistryActor>>,
     tracer: Option<Addr<TracerActor>>,
+    conntrack: Option<Addr<ConntrackActor>>,
     containers: BTreeMap<SlotId, (ContainerId, Addr<ContainerActor>)>,
     backoffs: Backoffs,
     /// Containers whose actor failed, and how long the next one has to wait.
@@ -89,6 +102,7 @@ impl Supervisor {
             parts,
             registry: None,
             tracer: None,
+            conntrack: None,
             containers: BTreeMap::new(),
             waits: BTreeMap::new(),
             cores: 0,
@@ -121,10 +135,31 @@ impl Supervisor {
         if let Some(runtimes) = &mut self.runtimes {
             runtimes.set_registry(registry.clone().recipient());
         }
+        if let Some(conntrack) = &self.conntrack {
+            let message = conntrack::SetRegistry(registry.clone().recipient());
+            tell(&conntrack.clone().recipient(), message);
+        }
         if let Some(tracer) = &self.tracer {
             tell(&tracer.clone().recipient(), SetRegistry(registry.clone().recipient()));
         }
         self.registry = Some(registry);
+    }
+
+    /// On the thread of the tracer, which has nothing else to do while a batch is under way.
+    fn start_conntrack(&mut self, context: &mut Context<Self>) {
+        let blueprint = conntrack::Blueprint {
+            ctx: self.parts.ctx.component("conntrack"),
+            settings: self.parts.conntrack.settings.clone(),
+            kernel: Arc::clone(&self.parts.kernel),
+            statistics: Arc::clone(&self.parts.conntrack.statistics),
+            registry: self.registry.clone().map(Addr::recipient),
+            stopped: context.address().recipient(),
+        };
+        let conntrack = ConntrackActor::start_in_arbiter(&self.parts.tracer_thread, |_| ConntrackActor::new(blueprint));
+        if let Some(tracer) = &self.tracer {
+            tell(&tracer.clone().recipient(), SetConntrack(conntrack.clone().recipient()));
+        }
+        self.conntrack = Some(conntrack);
     }
 
     fn start_tracer(&mut self, context: &mut Context<Self>) {
@@ -134,6 +169,7 @@ impl Supervisor {
             kernel: Arc::clone(&self.parts.kernel),
             stats: Arc::clone(&self.parts.stats),
             registry: self.registry.clone().map(Addr::recipient),
+            conntrack: self.conntrack.clone().map(Addr::recipient),
             stopped: context.address().recipient(),
         };
         let tracer = TracerActor::start_in_arbiter(&self.parts.tracer_thread, |_| TracerActor::new(blueprint));
@@ -212,6 +248,7 @@ impl Actor for Supervisor {
         // Questions of concurrent scrapes and the news of a storm of containers.
         context.set_mailbox_capacity(1024);
         self.start_registry(context);
+        self.start_conntrack(context);
         self.start_tracer(context);
         self.start_runtimes(context);
         context.run_interval(Duration::from_secs(1), Self::tick);
@@ -294,6 +331,19 @@ impl Handler<RegistryStopped> for Supervisor {
     }
 }
 
+impl Handler<ConntrackStopped> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: ConntrackStopped, context: &mut Context<Self>) {
+        if self.ending {
+            return;
+        }
+        self.conntrack = None;
+        let wait = self.ended("conntrack", "conntrack", message.panicked);
+        context.run_later(wait, |actor, context| actor.start_conntrack(context));
+    }
+}
+
 impl Handler<TracerStopped> for Supervisor {
     type Result = ();
 
@@ -344,6 +394,7 @@ impl Handler<GetActors> for Supervisor {
         };
         let mut rows = vec![
             row("tracer", self.tracer.as_ref().is_some_and(Addr::connected)),
+            row("conntrack", self.conntrack.as_ref().is_some_and(Addr::connected)),
             row("registry", self.registry.as_ref().is_some_and(Addr::connected)),
         ];
         let runtimes = self.runtimes.iter().flat_map(Runtimes::rows);
@@ -367,6 +418,7 @@ impl Handler<Shutdown> for Supervisor {
     fn handle(&mut self, _: Shutdown, _: &mut Context<Self>) {
         self.ending = true;
         self.tracer = None;
+        self.conntrack = None;
         if let Some(runtimes) = &mut self.runtimes {
             runtimes.retire();
         }
@@ -392,6 +444,10 @@ impl Handler<super::messages::Break> for Supervisor {
                     .tracer
                     .as_ref()
                     .map(|tracer| tell(&tracer.clone().recipient(), Panic)),
+                "conntrack" => self
+                    .conntrack
+                    .as_ref()
+                    .map(|conntrack| tell(&conntrack.clone().recipient(), Panic)),
                 "registry" => self
                     .registry
                     .as_ref()

@@ -45,6 +45,8 @@ pub struct TracerActor {
     kernel: Arc<Mutex<Kernel>>,
     stats: Arc<KernelStats>,
     registry: Option<Recipient<EventBatch>>,
+    /// By whom the batches come to the registry.
+    conntrack: Option<Recipient<EventBatch>>,
     depth: Depth,
     stopped: Option<Recipient<TracerStopped>>,
     under_way: bool,
@@ -92,6 +94,7 @@ pub struct Blueprint {
     pub kernel: Arc<Mutex<Kernel>>,
     pub stats: Arc<KernelStats>,
     pub registry: Option<Recipient<EventBatch>>,
+    pub conntrack: Option<Recipient<EventBatch>>,
     pub stopped: Recipient<TracerStopped>,
 }
 
@@ -102,6 +105,7 @@ impl TracerActor {
             kernel: blueprint.kernel,
             stats: blueprint.stats,
             registry: blueprint.registry,
+            conntrack: blueprint.conntrack,
             stopped: Some(blueprint.stopped),
             under_way: false,
             more: false,
@@ -183,7 +187,8 @@ impl TracerActor {
     fn drain(&mut self, context: &mut Context<Self>) {
         // Most connections are counted here; each reading waits for the kernel some milliseconds.
         const SUMS_INTERVAL: Duration = Duration::from_secs(1);
-        let Some(registry) = self.registry.clone().filter(Recipient::connected) else {
+        let connected = |actor: &Option<Recipient<EventBatch>>| actor.clone().filter(Recipient::connected);
+        let (Some(conntrack), Some(_)) = (connected(&self.conntrack), connected(&self.registry)) else {
             return;
         };
         if self.under_way {
@@ -246,10 +251,11 @@ impl TracerActor {
             now,
             sweep_before_ns: sweep.then_some(now.monotonic_ns),
             inventory,
+            routes: Vec::new(),
             raw: self.settings.recording.then(|| self.raw.clone()),
             queued: self.depth.queued(),
         };
-        tell(&registry, batch);
+        tell(&conntrack, batch);
     }
 
     fn look_for_losses(&mut self, now: Now) {
@@ -382,6 +388,20 @@ impl Handler<SetRegistry> for TracerActor {
         self.losses.inventory = true;
         self.files.begin_anew();
         self.under_way = false;
+        self.drain(context);
+    }
+}
+
+/// Another has taken its place.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SetConntrack(pub Recipient<EventBatch>);
+
+impl Handler<SetConntrack> for TracerActor {
+    type Result = ();
+
+    fn handle(&mut self, message: SetConntrack, context: &mut Context<Self>) {
+        self.conntrack = Some(message.0);
         self.drain(context);
     }
 }

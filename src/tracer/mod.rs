@@ -7,7 +7,7 @@ pub mod error;
 mod files;
 pub mod iter;
 pub mod kernel;
-mod namespaces;
+pub mod namespaces;
 pub mod object;
 mod spills;
 pub mod stats;

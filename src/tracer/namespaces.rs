@@ -1,4 +1,4 @@
-//! Runs an iterator that sees one network namespace only in each of several.
+//! Does things in other network namespaces.
 use super::iter::Iterator;
 use rustix::{
     io::Errno,
@@ -30,15 +30,7 @@ pub(super) fn read_in(iterator: &Iterator, processes: &BTreeMap<u32, BTreeSet<u3
         let result = if own == Some(*netns) {
             iterator.read(&mut Vec::new())
         } else if let Some(path) = door(*netns, holders, proc) {
-            // It stays where it goes, and so ends there.
-            thread::scope(|scope| {
-                let inside = scope.spawn(|| {
-                    let namespace = File::open(&path)?;
-                    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-                    iterator.read(&mut Vec::new())
-                });
-                inside.join().unwrap_or(Err(io::ErrorKind::Other.into()))
-            })
+            inside(&path, || iterator.read(&mut Vec::new()))
         } else {
             continue;
         };
@@ -52,6 +44,18 @@ pub(super) fn read_in(iterator: &Iterator, processes: &BTreeMap<u32, BTreeSet<u3
     looks
 }
 
+/// On a thread in that network namespace: it stays where it goes, and so ends there.
+pub fn inside<T: Send>(namespace: &Path, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            let namespace = File::open(namespace)?;
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            work()
+        });
+        inside.join().unwrap_or(Err(io::ErrorKind::Other.into()))
+    })
+}
+
 /// By which a namespace can be entered. A socket stays in the namespace it was made in, its holder need not.
 fn door(netns: u32, holders: &BTreeSet<u32>, proc: &Path) -> Option<PathBuf> {
     let mut paths = holders.iter().map(|tgid| proc.join(tgid.to_string()).join("ns/net"));
@@ -59,7 +63,7 @@ fn door(netns: u32, holders: &BTreeSet<u32>, proc: &Path) -> Option<PathBuf> {
 }
 
 /// Of the namespace that a link names.
-fn inode(link: &Path) -> Option<u32> {
+pub fn inode(link: &Path) -> Option<u32> {
     let target = std::fs::read_link(link).ok()?;
     let (_, number) = target.to_str()?.split_once(":[")?;
     number.strip_suffix(']')?.parse().ok()

@@ -66,6 +66,7 @@ pub mod map {
     pub const EPOCH: &str = "EPOCH";
     pub const LISTENERS: &str = "LISTENERS";
     pub const PARENTS: &str = "PARENTS";
+    pub const DIRECT: &str = "DIRECT";
     pub const FILES_PASS: &str = "FILES_PASS";
 }
 

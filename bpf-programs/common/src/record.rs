@@ -203,10 +203,10 @@ pub struct Sum {
 pub const YOUNG_SLOTS: u32 = 4096;
 
 /// Key of `LISTENERS`: who listens where. Tells whose an accepted connection is until it is used, and the role of those that
-/// began before anybody looked.
+/// began before anybody looked. And of `DIRECT`: where somebody connects to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
-pub struct ListenerKey {
+pub struct AddressKey {
     pub netns: u32,
     /// Host order. 0: somebody there holds a socket of MPTCP.
     pub port: u16,
@@ -215,7 +215,10 @@ pub struct ListenerKey {
     /// Zero: any.
     pub address: [u8; 16],
 }
-const _: () = assert!(size_of::<ListenerKey>() == 24);
+const _: () = assert!(size_of::<AddressKey>() == 24);
+
+/// Entries of `DIRECT`.
+pub const DIRECT_ENTRIES: u32 = 16384;
 
 /// Entries of `LISTENERS`, and of `PARENTS`.
 pub const HOLDERS: u32 = 16384;
@@ -242,7 +245,7 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for super::SocketRecord {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for super::ListenerKey {}
+    unsafe impl aya::Pod for super::AddressKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Owner {}
     // SAFETY: as above.

@@ -1,7 +1,8 @@
 //! `tarsier replay FILE`: does again what a recording holds, without a kernel, and prints the metrics it ends with.
 use crate::cli::{CliError, ReplayArgs};
 use crate::{
-    base::now::Now,
+    base::{ids::SocketId, now::Now},
+    decode::Event,
     metrics::{
         families::{self, NodeLabels},
         text,
@@ -12,8 +13,10 @@ use crate::{
     tracer::batch::decode_batch,
 };
 use std::{
+    collections::HashMap,
     fs::File,
     io::{BufReader, Read, Write},
+    net::SocketAddr,
 };
 
 pub fn run(args: &ReplayArgs, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -36,15 +39,18 @@ pub fn replay(recording: impl Read) -> anyhow::Result<Vec<u8>> {
     };
     let mut registry = registry(&preamble)?;
     let mut last = Now::default();
+    let mut routes = HashMap::new();
     while let Some(frame) = frames.next_frame()? {
         // The effects are what an agent would do; all states stay with the registry here.
         match frame {
             Frame::Preamble(_) => return Err(RecordingError::NotARecording.into()),
             Frame::Batch(now, raw) => {
-                let (events, _, _) = decode_batch(&raw);
+                let (mut events, _, _) = decode_batch(&raw);
+                follow(&mut events, &std::mem::take(&mut routes));
                 registry.apply(events, now);
                 last = now;
             }
+            Frame::Routes(of) => routes = of.into_iter().collect(),
             Frame::Answer(now, answer) => {
                 registry.answer(answer, now);
             }
@@ -71,6 +77,15 @@ pub fn replay(recording: impl Read) -> anyhow::Result<Vec<u8>> {
     };
     let families = families::containers(&registry.samples(last), &node);
     Ok(text::encode(families).into_bytes())
+}
+
+/// As the conntrack cache did.
+fn follow(events: &mut [Event], routes: &HashMap<SocketId, SocketAddr>) {
+    for event in events {
+        if let Event::SocketSeen(event) | Event::ConnectionClosed(event) | Event::SocketSpilled(event) = event {
+            event.actual = routes.get(&event.socket).copied();
+        }
+    }
 }
 
 fn registry(preamble: &Preamble) -> anyhow::Result<RegistryState> {

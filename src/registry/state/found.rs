@@ -83,6 +83,7 @@ impl RegistryState {
             shown: false,
             old: true,
             settled: false,
+            actual: None,
         }
     }
 }

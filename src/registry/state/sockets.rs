@@ -7,7 +7,7 @@ use crate::{
         now::Now,
     },
     container::{destination::SkipReason, state::ContainerEvent},
-    decode::{Owner, Role, SocketEvent, SumEvent},
+    decode::{Owner, Role, Route, SocketEvent, SumEvent},
     registry::{
         effects::{Ask, Effects, SlotId},
         identity,
@@ -83,7 +83,7 @@ impl RegistryState {
             return Some(Reason::KernelThread);
         }
         let in_host = event.netns == self.node.host_netns;
-        self.refuses_address(event.listening, event.role, event.local, event.remote, in_host)
+        self.refuses_address(event.listening, event.role, event.local, event.route(), in_host)
     }
 
     /// A connection is judged by the address that it is shown under.
@@ -92,14 +92,14 @@ impl RegistryState {
         listening: bool,
         role: Role,
         local: SocketAddr,
-        remote: SocketAddr,
+        route: Route,
         in_host: bool,
     ) -> Option<Reason> {
         let filter = &self.settings.filter;
         let decision = match role {
             _ if listening => filter.decide_listen(local),
             Role::Server => filter.decide_accepted(local, in_host),
-            Role::Client => filter.decide(remote, in_host),
+            Role::Client => filter.decide_route(route, in_host),
         };
         decision.err().map(reason_of)
     }
@@ -161,7 +161,7 @@ impl RegistryState {
 
     pub(super) fn sum(&mut self, sum: &SumEvent, now: Now, effects: &mut Effects) {
         let in_host = sum.netns == self.node.host_netns;
-        if let Some(reason) = self.refuses_address(false, sum.role, sum.address, sum.address, in_host) {
+        if let Some(reason) = self.refuses_address(false, sum.role, sum.address, Route::direct(sum.address), in_host) {
             return effects.outcome.drop_many(sum.kind(), reason, sum.ended());
         }
         let target = match sum.process {

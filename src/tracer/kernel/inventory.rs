@@ -5,7 +5,7 @@ use crate::{
     tracer::namespaces::read_in,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use tarsier_common::{ListenerKey, YOUNG_SLOTS, program};
+use tarsier_common::{AddressKey, YOUNG_SLOTS, program};
 
 impl Kernel {
     /// Looks at every socket that there is, so that none is unknown for being older than the programs or for having
@@ -67,7 +67,7 @@ impl Kernel {
     fn forget_listeners(&mut self, visited: &BTreeSet<u32>, before_ns: u64) {
         let Some(loaded) = &mut self.loaded else { return };
         let all = loaded.listeners.iter().filter_map(Result::ok);
-        let stale: Vec<ListenerKey> = all
+        let stale: Vec<AddressKey> = all
             .filter(|(key, listener)| visited.contains(&key.netns) && listener.seen_ns < before_ns)
             .map(|(key, _)| key)
             .collect();

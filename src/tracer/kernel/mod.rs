@@ -2,6 +2,7 @@
 //!
 //! Outlives the tracer actor: a restarted one finds programs and maps as they were.
 mod inventory;
+mod routes;
 
 use super::{
     btf::Btf,
@@ -29,8 +30,8 @@ use std::{
     sync::Arc,
 };
 use tarsier_common::{
-    FIELDS, FIELDS_LEN, FIRST_OF_FILES, FilesPass, HOLDERS, Listener, ListenerKey, MPTCP_FIELDS, Owner, Row,
-    SocketRecord, YOUNG_SLOTS, map, program,
+    AddressKey, DIRECT_ENTRIES, FIELDS, FIELDS_LEN, FIRST_OF_FILES, FilesPass, HOLDERS, Listener, MPTCP_FIELDS, Owner,
+    Row, SocketRecord, YOUNG_SLOTS, map, program,
 };
 
 /// What the loader needs to know of the node.
@@ -41,6 +42,8 @@ pub struct Setup {
     pub cgroup2: Option<PathBuf>,
     pub root_cgroup: u64,
     pub own_tgid: u32,
+    /// Connections to destinations that `set_direct` has not named are told of one by one.
+    pub asks_for_routes: bool,
     pub proc: PathBuf,
     pub off: Vec<String>,
     pub socket_hook: SocketHook,
@@ -59,8 +62,9 @@ struct Loaded {
     hook: Option<&'static Hook>,
     iterators: Vec<(&'static str, KernelIterator)>,
     news: RingBuf<MapData>,
-    listeners: HashMap<MapData, ListenerKey, Listener>,
+    listeners: HashMap<MapData, AddressKey, Listener>,
     parents: HashMap<MapData, u64, Owner>,
+    direct: HashMap<MapData, AddressKey, u8>,
     files_pass: Array<MapData, FilesPass>,
     /// Slots of `YOUNG` that the last totals pass showed.
     young: u64,
@@ -391,6 +395,8 @@ impl Kernel {
             loaded.listeners.keys().count() as u64,
             u64::from(HOLDERS),
         ));
+        let direct = loaded.direct.keys().count() as u64;
+        fill.push((map::DIRECT, direct, u64::from(DIRECT_ENTRIES)));
         fill.push((map::PARENTS, loaded.parents.keys().count() as u64, u64::from(HOLDERS)));
         fill
     }
@@ -417,6 +423,7 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
         .override_global("HAS_GROUP_DEAD", &group_dead, true)
         .override_global("ROOT_CGROUP", &setup.root_cgroup, true)
         .override_global("OWN_TGID", &setup.own_tgid, true)
+        .override_global("ASKS_FOR_ROUTES", &u32::from(setup.asks_for_routes), true)
         .override_global("KERNEL_SOCKET_BIT", &kernel_socket, true)
         .override_global("MPTCP", &mptcp[..], true)
         .map_max_entries(map::NEWS, setup.ring_bytes)
@@ -427,6 +434,7 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
         news: RingBuf::try_from(take(map::NEWS)?).map_err(typed(map::NEWS))?,
         listeners: HashMap::try_from(take(map::LISTENERS)?).map_err(typed(map::LISTENERS))?,
         parents: HashMap::try_from(take(map::PARENTS)?).map_err(typed(map::PARENTS))?,
+        direct: HashMap::try_from(take(map::DIRECT)?).map_err(typed(map::DIRECT))?,
         files_pass: Array::try_from(take(map::FILES_PASS)?).map_err(typed(map::FILES_PASS))?,
         spills: Spills::new(&mut take)?,
         counters: Arc::new(Counters(

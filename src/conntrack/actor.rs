@@ -1,0 +1,266 @@
+//! The conntrack cache.
+//!
+//! Stands between the tracer and the registry: every batch passes through, and leaves with the connections in it knowing
+//! where they go. Tells the kernel's programs of which destinations nobody has to be asked. What it knows is a cache: when it
+//! panics, the batch it had is booked as lost, and its successor asks anew.
+use super::{
+    lookups::Lookups,
+    netlink::Answer,
+    routes::{Known, Routes},
+};
+use crate::{
+    base::{
+        context::Ctx,
+        features::{State, feature},
+        ids::NetnsId,
+        mailbox::tell,
+    },
+    decode::{Event, Role, SocketEvent},
+    registry::messages::EventBatch,
+    tracer::kernel::Kernel,
+};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+/// What came of the questions, for the metrics.
+#[derive(Debug, Default)]
+pub struct Statistics {
+    outcomes: [AtomicU64; 4],
+    tables: Mutex<Vec<Fill>>,
+}
+
+/// A table with its entries, limit and refusals.
+pub type Fill = (&'static str, usize, usize, u64);
+
+impl Statistics {
+    pub const OUTCOMES: [&'static str; 4] = ["translated", "direct", "unknown", "error"];
+
+    pub fn read(&self) -> [(&'static str, u64); 4] {
+        let mut read = Self::OUTCOMES.map(|outcome| (outcome, 0));
+        for ((_, n), counter) in read.iter_mut().zip(&self.outcomes) {
+            *n = counter.load(Relaxed);
+        }
+        read
+    }
+
+    pub fn tables(&self) -> Vec<Fill> {
+        self.tables.lock().clone()
+    }
+
+    fn count(&self, answer: &io::Result<Answer>) {
+        let at = match answer {
+            Ok(Answer::To(_)) => 0,
+            Ok(Answer::Direct) => 1,
+            Ok(Answer::Unknown) => 2,
+            Err(_) => 3,
+        };
+        if let Some(counter) = self.outcomes.get(at) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+pub struct ConntrackActor {
+    ctx: Ctx,
+    routes: Routes,
+    /// `None`: nobody is to be asked.
+    lookups: Option<Lookups>,
+    kernel: Arc<Mutex<Kernel>>,
+    statistics: Arc<Statistics>,
+    registry: Option<Recipient<EventBatch>>,
+    stopped: Option<Recipient<ConntrackStopped>>,
+    /// In this batch.
+    asked: bool,
+    failure: Option<(&'static str, String)>,
+}
+
+/// For the feature table.
+fn reason(error: &io::Error) -> (&'static str, String) {
+    match Errno::from_io_error(error) {
+        Some(Errno::PERM) => (
+            "no_permission",
+            "destinations behind NAT are shown as they were connected to: give the agent CAP_NET_ADMIN".to_owned(),
+        ),
+        _ => ("fails", error.to_string()),
+    }
+}
+
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ConntrackStopped {
+    pub panicked: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub enabled: bool,
+    pub proc: PathBuf,
+    /// `host.netns`.
+    pub host_netns: PathBuf,
+    pub host: NetnsId,
+}
+
+pub struct Blueprint {
+    pub ctx: Ctx,
+    pub settings: Settings,
+    pub kernel: Arc<Mutex<Kernel>>,
+    pub statistics: Arc<Statistics>,
+    pub registry: Option<Recipient<EventBatch>>,
+    pub stopped: Recipient<ConntrackStopped>,
+}
+
+impl ConntrackActor {
+    pub fn new(blueprint: Blueprint) -> Self {
+        let Settings {
+            enabled,
+            proc,
+            host_netns,
+            host,
+        } = blueprint.settings;
+        Self {
+            ctx: blueprint.ctx,
+            routes: Routes::new(),
+            lookups: enabled.then(|| Lookups::new(&proc, &host_netns, host)),
+            kernel: blueprint.kernel,
+            statistics: blueprint.statistics,
+            registry: blueprint.registry,
+            stopped: Some(blueprint.stopped),
+            asked: false,
+            failure: None,
+        }
+    }
+
+    /// Where it goes, if not where it was sent.
+    fn route(&mut self, event: &mut SocketEvent, ended: bool, now_ns: u64) {
+        let Some(lookups) = &mut self.lookups else { return };
+        if event.role != Role::Client || event.listening {
+            return;
+        }
+        match self.routes.known(event, ended, now_ns) {
+            Known::Route(actual) => event.actual = actual,
+            Known::Ask => {
+                let answer = lookups.ask(event);
+                self.statistics.count(&answer);
+                self.asked = true;
+                self.failure = answer.as_ref().err().map(reason).or(self.failure.take());
+                // Who cannot be asked is not asked again for every connection.
+                let answer = answer.unwrap_or(Answer::Unknown);
+                if let Answer::To(actual) = answer {
+                    event.actual = Some(actual);
+                }
+                if self.routes.answered(event, ended, answer, now_ns) {
+                    self.kernel.lock().set_direct(event.netns.0, event.remote);
+                }
+            }
+        }
+    }
+
+    /// Once for each batch: the table is locked for it.
+    fn say_how_it_went(&mut self) {
+        if !std::mem::take(&mut self.asked) {
+            return;
+        }
+        let (features, barred) = (&self.ctx.features, self.lookups.as_ref().is_some_and(Lookups::barred));
+        match self.failure.take() {
+            Some((reason, hint)) => features.degraded(feature::CONNTRACK, reason, hint),
+            // Nothing that is worth so much power.
+            None if barred => {
+                let hint = "what containers' own network namespaces translate is not seen; CAP_SYS_ADMIN would show it";
+                features.set(feature::CONNTRACK, State::Ok, "host_only", hint)
+            }
+            None => features.ok(feature::CONNTRACK),
+        };
+    }
+
+    fn tick(&mut self, _: &mut Context<Self>) {
+        *self.statistics.tables.lock() = self.routes.tables().to_vec();
+        let again = self.routes.expire(self.ctx.clock.monotonic_ns());
+        if !again.is_empty() {
+            let mut kernel = self.kernel.lock();
+            for (netns, address) in again {
+                kernel.unset_direct(netns.0, address);
+            }
+        }
+    }
+}
+
+impl Actor for ConntrackActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        // One batch at a time.
+        context.set_mailbox_capacity(16);
+        // What a predecessor has said there would never be asked for again.
+        self.kernel.lock().forget_direct();
+        context.run_interval(Duration::from_secs(1), Self::tick);
+    }
+
+    /// Also runs while a panic unwinds, so nothing here may fail.
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        if let Some(stopped) = self.stopped.take() {
+            let panicked = std::thread::panicking();
+            tell(&stopped, ConntrackStopped { panicked });
+        }
+    }
+}
+
+impl Handler<EventBatch> for ConntrackActor {
+    type Result = ();
+
+    fn handle(&mut self, mut batch: EventBatch, _: &mut Context<Self>) {
+        let now_ns = batch.now.monotonic_ns;
+        let recording = batch.raw.is_some();
+        for event in &mut batch.events {
+            let (event, ended) = match event {
+                Event::SocketSeen(event) => (event, false),
+                Event::ConnectionClosed(event) | Event::SocketSpilled(event) => (event, true),
+                _ => continue,
+            };
+            self.route(event, ended, now_ns);
+            if let (true, Some(actual)) = (recording, event.actual) {
+                batch.routes.push((event.socket, actual));
+            }
+        }
+        if let Some(lookups) = &mut self.lookups {
+            lookups.end_batch();
+        }
+        self.say_how_it_went();
+        // Without a registry it is booked as lost.
+        if let Some(registry) = &self.registry {
+            tell(registry, batch);
+        }
+    }
+}
+
+/// Another registry has taken the place of the one before.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SetRegistry(pub Recipient<EventBatch>);
+
+impl Handler<SetRegistry> for ConntrackActor {
+    type Result = ();
+
+    fn handle(&mut self, message: SetRegistry, _: &mut Context<Self>) {
+        self.registry = Some(message.0);
+    }
+}
+
+#[cfg(feature = "test-hooks")]
+impl Handler<crate::supervisor::hooks::Panic> for ConntrackActor {
+    type Result = ();
+
+    #[expect(clippy::panic, reason = "this is what the hook is for")]
+    fn handle(&mut self, _: crate::supervisor::hooks::Panic, _: &mut Context<Self>) {
+        panic!("on request");
+    }
+}
