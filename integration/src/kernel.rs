@@ -1,5 +1,5 @@
 //! Other kernels: each booted in QEMU, with the agent and the workload inside.
-use crate::{Metrics, Script, binary, demand, place, require_root, require_tool};
+use crate::{Metrics, Sample, Script, binary, demand, place, require_root, require_tool};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -204,6 +204,8 @@ fn verified(table: &str) -> BTreeMap<&str, u64> {
 /// The features that do not work, by their metric.
 pub fn lacking(metrics: &Metrics) -> BTreeSet<String> {
     let rows = metrics.all("tarsier_feature_state", &[]);
-    let lacking = rows.filter(|row| row.value == 1.0 && row.label("state") != "ok");
+    // What is not on the machine at all, is lacking nothing.
+    let lacks = |row: &&Sample| row.label("state") != "ok" && row.label("reason") != "absent";
+    let lacking = rows.filter(|row| row.value == 1.0 && lacks(row));
     lacking.map(|row| row.label("feature").to_owned()).collect()
 }

@@ -35,7 +35,7 @@ use std::{
 /// What came of the questions, for the metrics.
 #[derive(Debug, Default)]
 pub struct Statistics {
-    outcomes: [AtomicU64; 4],
+    outcomes: [AtomicU64; 5],
     tables: Mutex<Vec<Fill>>,
 }
 
@@ -43,9 +43,9 @@ pub struct Statistics {
 pub type Fill = (&'static str, usize, usize, u64);
 
 impl Statistics {
-    pub const OUTCOMES: [&'static str; 4] = ["translated", "direct", "unknown", "error"];
+    pub const OUTCOMES: [&'static str; 5] = ["translated", "direct", "unknown", "too_late", "error"];
 
-    pub fn read(&self) -> [(&'static str, u64); 4] {
+    pub fn read(&self) -> [(&'static str, u64); 5] {
         let mut read = Self::OUTCOMES.map(|outcome| (outcome, 0));
         for ((_, n), counter) in read.iter_mut().zip(&self.outcomes) {
             *n = counter.load(Relaxed);
@@ -57,12 +57,13 @@ impl Statistics {
         self.tables.lock().clone()
     }
 
-    fn count(&self, answer: &io::Result<Answer>) {
+    fn count(&self, answer: &io::Result<Option<Answer>>) {
         let at = match answer {
-            Ok(Answer::To(_)) => 0,
-            Ok(Answer::Direct) => 1,
-            Ok(Answer::Unknown) => 2,
-            Err(_) => 3,
+            Ok(Some(Answer::To(_))) => 0,
+            Ok(Some(Answer::Direct)) => 1,
+            Ok(Some(Answer::Unknown)) => 2,
+            Ok(None) => 3,
+            Err(_) => 4,
         };
         if let Some(counter) = self.outcomes.get(at) {
             counter.fetch_add(1, Relaxed);
@@ -105,6 +106,8 @@ pub struct ConntrackStopped {
 pub struct Settings {
     pub enabled: bool,
     pub proc: PathBuf,
+    /// Of the host's files.
+    pub root: PathBuf,
     /// `host.netns`.
     pub host_netns: PathBuf,
     pub host: NetnsId,
@@ -124,13 +127,14 @@ impl ConntrackActor {
         let Settings {
             enabled,
             proc,
+            root,
             host_netns,
             host,
         } = blueprint.settings;
         Self {
             ctx: blueprint.ctx,
             routes: Routes::new(),
-            lookups: enabled.then(|| Lookups::new(&proc, &host_netns, host)),
+            lookups: enabled.then(|| Lookups::new(&proc, &root, &host_netns, host)),
             kernel: blueprint.kernel,
             statistics: blueprint.statistics,
             registry: blueprint.registry,
@@ -153,8 +157,10 @@ impl ConntrackActor {
                 self.statistics.count(&answer);
                 self.asked = true;
                 self.failure = answer.as_ref().err().map(reason).or(self.failure.take());
-                // Who cannot be asked is not asked again for every connection.
-                let answer = answer.unwrap_or(Answer::Unknown);
+                // Where the question fails it is not put again for every connection.
+                let Some(answer) = answer.unwrap_or(Some(Answer::Unknown)) else {
+                    return;
+                };
                 if let Answer::To(actual) = answer {
                     event.actual = Some(actual);
                 }
@@ -170,9 +176,12 @@ impl ConntrackActor {
         if !std::mem::take(&mut self.asked) {
             return;
         }
-        let (features, barred) = (&self.ctx.features, self.lookups.as_ref().is_some_and(Lookups::barred));
+        let features = &self.ctx.features;
+        let is = |what: fn(&Lookups) -> bool| self.lookups.as_ref().is_some_and(what);
+        let (tracks, barred) = (is(Lookups::tracks), is(Lookups::barred));
         match self.failure.take() {
             Some((reason, hint)) => features.degraded(feature::CONNTRACK, reason, hint),
+            None if !tracks => features.set(feature::CONNTRACK, State::Off, "absent", "the kernel tracks nothing"),
             // Nothing that is worth so much power.
             None if barred => {
                 let hint = "what containers' own network namespaces translate is not seen; CAP_SYS_ADMIN would show it";

@@ -11,6 +11,7 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 pub(super) struct Lookups {
@@ -21,16 +22,19 @@ pub(super) struct Lookups {
     host_path: PathBuf,
     /// Of the agent's own namespace and the host's, kept.
     lasting: HashMap<NetnsId, Conntrack>,
-    /// Of others: a socket there would keep alive what its last process has left, so they go after each batch. `None`: nobody
-    /// is left through whom to get there.
+    /// Of others: a socket there would keep alive what its last process has left, so they go after each batch. `None`: there
+    /// is no way to get there any more.
     passing: HashMap<NetnsId, Option<Conntrack>>,
+    doors: Doors,
     /// The agent may not go there.
     barred: bool,
+    /// The kernel tracks connections, or could. Before that, a question would load the modules for it.
+    tracks: bool,
 }
 
 impl Lookups {
     /// `configured`: `host.netns`, where /proc/1 does not lead to the host's.
-    pub(super) fn new(proc: &Path, configured: &Path, host: NetnsId) -> Self {
+    pub(super) fn new(proc: &Path, root: &Path, configured: &Path, host: NetnsId) -> Self {
         let of_first = proc.join("1/ns/net");
         let host_path = match inode(&of_first) {
             Some(id) if NetnsId(id) == host => of_first,
@@ -43,23 +47,37 @@ impl Lookups {
             host_path,
             lasting: HashMap::new(),
             passing: HashMap::new(),
+            doors: Doors::new(root),
             barred: false,
+            tracks: false,
         }
+    }
+
+    pub(super) fn tracks(&self) -> bool {
+        self.tracks
     }
 
     pub(super) fn barred(&self) -> bool {
         self.barred
     }
 
-    pub(super) fn ask(&mut self, event: &SocketEvent) -> io::Result<Answer> {
+    /// `None`: who would know cannot be asked any more.
+    pub(super) fn ask(&mut self, event: &SocketEvent) -> io::Result<Option<Answer>> {
+        self.tracks = self.tracks || self.proc.join("sys/net/netfilter/nf_conntrack_max").exists();
+        if !self.tracks {
+            return Ok(Some(Answer::Unknown));
+        }
         let there = self.ask_in(event.netns, event)?;
         if matches!(there, Some(Answer::To(_))) || event.netns == self.host {
-            return Ok(there.unwrap_or(Answer::Unknown));
+            return Ok(there);
         }
-        match self.ask_in(self.host, event)? {
-            Some(at_host) if at_host != Answer::Unknown => Ok(at_host),
-            _ => Ok(there.unwrap_or(Answer::Unknown)),
-        }
+        // For good, and not for want of a way.
+        let there = there.or(self.barred.then_some(Answer::Unknown));
+        Ok(match self.ask_in(self.host, event)? {
+            Some(Answer::To(actual)) => Some(Answer::To(actual)),
+            Some(Answer::Direct) if there.is_some() => Some(Answer::Direct),
+            _ => there,
+        })
     }
 
     /// `None`: there is no way to get there.
@@ -91,16 +109,18 @@ impl Lookups {
             return Ok(self.lasting.get_mut(&netns));
         }
         if !self.passing.contains_key(&netns) {
-            let path = self.proc.join(tgid.to_string()).join("ns/net");
-            let conntrack = match inode(&path) {
-                Some(id) if NetnsId(id) == netns => match inside(&path, Conntrack::open) {
-                    Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => {
-                        self.barred = true;
-                        None
-                    }
-                    conntrack => Some(conntrack?),
-                },
-                _ => None,
+            let of_process = self.proc.join(tgid.to_string()).join("ns/net");
+            let path = if inode(&of_process).map(NetnsId) == Some(netns) {
+                Some(of_process)
+            } else {
+                self.doors.to(netns)
+            };
+            let conntrack = match path.map(|path| inside(&path, Conntrack::open)) {
+                Some(Err(error)) if Errno::from_io_error(&error) == Some(Errno::PERM) => {
+                    self.barred = true;
+                    None
+                }
+                conntrack => conntrack.transpose()?,
             };
             self.passing.insert(netns, conntrack);
         }
@@ -109,6 +129,44 @@ impl Lookups {
 
     pub(super) fn end_batch(&mut self) {
         self.passing = HashMap::new();
+    }
+}
+
+/// Where runtimes and `ip netns` mount the namespaces of those whose processes come and go.
+struct Doors {
+    folders: Vec<PathBuf>,
+    known: HashMap<NetnsId, PathBuf>,
+    looked: Option<Instant>,
+}
+
+impl Doors {
+    fn new(root: &Path) -> Self {
+        const FOLDERS: [&str; 2] = ["run/netns", "run/docker/netns"];
+        Self {
+            folders: FOLDERS.map(|folder| root.join(folder)).into(),
+            known: HashMap::new(),
+            looked: None,
+        }
+    }
+
+    fn to(&mut self, netns: NetnsId) -> Option<PathBuf> {
+        const MAX: usize = 10_000;
+        let there = |path: &&PathBuf| inode_at(path) == Some(netns);
+        if let Some(path) = self.known.get(&netns).filter(there) {
+            return Some(path.clone());
+        }
+        if self
+            .looked
+            .is_some_and(|looked| looked.elapsed() < Duration::from_secs(1))
+        {
+            return None;
+        }
+        self.looked = Some(Instant::now());
+        let entries = self.folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok());
+        let paths = entries.flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        let known = paths.take(MAX).filter_map(|path| Some((inode_at(&path)?, path)));
+        self.known = known.collect();
+        self.known.get(&netns).cloned()
     }
 }
 

@@ -157,7 +157,8 @@ families! {
     RUNTIME_CONNECTED = GAUGE "tarsier_runtime_connected" NODE_LABELS + ["runtime"]
         "1 while there is a connection to the runtime, otherwise 0";
 
-    /// translated: to another address; direct: to where it was sent; unknown: nothing tracks it.
+    /// translated: to another address; direct: to where it was sent; unknown: nothing tracks it; too_late: its network
+    /// namespace was gone, or nobody was left in it.
     CONNTRACK_LOOKUPS = COUNTER "tarsier_conntrack_lookups_total" NODE_LABELS + ["outcome"]
         "Questions to the kernel's connection tracking by what came of them";
 

@@ -259,6 +259,7 @@ fn conntrack_settings(config: &Config, node: &Node) -> conntrack::Settings {
     conntrack::Settings {
         enabled: config.conntrack.enabled,
         proc: config.host.proc.clone(),
+        root: runtimes::root(config),
         host_netns: config.host.netns.clone(),
         host: node.host_netns,
     }

@@ -20,8 +20,7 @@ use std::{
 
 /// `None`: the configuration switches all of them off.
 pub(super) fn parts(config: &Config, edge: ArbiterHandle, statistics: Arc<Statistics>) -> Option<RuntimeParts> {
-    let host = HostFiles::open(&config.host.proc, &config.host.root);
-    let root = host.map_or_else(|_| PathBuf::from("/"), |host| host.path().to_owned());
+    let root = root(config);
     let of = &config.runtimes;
     let clients = [
         part::<Docker>(&of.docker, &DOCKER_SOCKETS, &root),
@@ -36,6 +35,12 @@ pub(super) fn parts(config: &Config, edge: ArbiterHandle, statistics: Arc<Statis
         statistics,
         clients,
     })
+}
+
+/// Of the host's files, as far as they can be seen.
+pub(super) fn root(config: &Config) -> PathBuf {
+    let host = HostFiles::open(&config.host.proc, &config.host.root);
+    host.map_or_else(|_| PathBuf::from("/"), |host| host.path().to_owned())
 }
 
 /// What is configured is taken as it is; the usual places are the host's.

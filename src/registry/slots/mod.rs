@@ -94,13 +94,20 @@ impl Slot {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+struct HandOver {
+    to: SlotId,
+    /// The other one's actor has died meanwhile: its processes have been told of anew, and its ends are gone.
+    late: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Slots {
     slots: BTreeMap<SlotId, Slot>,
     by_id: HashMap<ContainerId, SlotId>,
     by_process: HashMap<Awaited, SlotId>,
     /// Actors that are to give what they have to another slot's.
-    handing_over: HashMap<SlotId, SlotId>,
+    handing_over: HashMap<SlotId, HandOver>,
     sockets: Table<SocketId, Socket>,
     /// In the order of their ends.
     lingering: VecDeque<SlotId>,
@@ -247,17 +254,29 @@ impl Slots {
         let (Place::Held(state) | Place::Spawning(state)) = slot.place else {
             return;
         };
-        let Some(target) = target else {
-            for socket in state.sockets() {
-                self.sockets.remove(&socket);
-            }
-            return;
-        };
+        let target = target.filter(|target| self.slots.contains_key(target));
+        let mut left = slot.sockets;
         for socket in state.sockets() {
-            if let Some(entry) = self.sockets.get_mut(&socket) {
-                entry.slot = target;
+            let Some(entry) = self.sockets.get_mut(&socket).filter(|entry| entry.slot == pending) else {
+                continue;
+            };
+            left = left.saturating_sub(1);
+            match target {
+                Some(target) => entry.slot = target,
+                None => drop(self.sockets.remove(&socket)),
             }
         }
+        if left > 0 {
+            // For those the state had no room.
+            self.sockets.retain(|_, socket| {
+                let was = socket.slot == pending;
+                if let (true, Some(target)) = (was, target) {
+                    socket.slot = target;
+                }
+                !was || target.is_some()
+            });
+        }
+        let Some(target) = target else { return };
         let Some(into) = self.slots.get_mut(&target) else {
             return;
         };
@@ -282,7 +301,12 @@ impl Slots {
         now: Now,
         effects: &mut Effects,
     ) {
-        let Some(entry) = self.slots.get_mut(&slot) else { return };
+        let Some(entry) = self.slots.get_mut(&slot) else {
+            if let Some((kind, n)) = booked {
+                effects.outcome.drop_many(kind, Reason::TableFull, n);
+            }
+            return;
+        };
         entry.has_news |= event.is_news();
         match &mut entry.place {
             Place::Held(state) | Place::Spawning(state) => {
@@ -357,6 +381,9 @@ impl Slots {
     ) {
         let limits = self.limits;
         let Some(entry) = self.slots.get_mut(&slot) else { return };
+        for hand_over in self.handing_over.values_mut().filter(|hand_over| hand_over.to == slot) {
+            hand_over.late = true;
+        }
         let mut state = ContainerState::new(limits);
         match std::mem::replace(&mut entry.place, Place::Running) {
             Place::Spawning(gathered) | Place::Held(gathered) => {

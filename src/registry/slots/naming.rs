@@ -2,7 +2,7 @@
 //!
 //! Two slots that turn out to be one container become one. Where both have an actor, the one that goes gives its state back
 //! here, and what happens to the other meanwhile waits: an end must not come before its beginning.
-use super::{Place, Slots};
+use super::{HandOver, Place, Slots};
 use crate::{
     base::{
         ids::{ContainerId, SocketId},
@@ -72,6 +72,9 @@ impl Slots {
                 socket.slot = kept;
             }
         }
+        for hand_over in self.handing_over.values_mut().filter(|hand_over| hand_over.to == gone) {
+            hand_over.to = kept;
+        }
         let from = self.remove(gone)?;
         let entry = self.slots.get_mut(&kept)?;
         let restarted = if keep_newer {
@@ -83,7 +86,7 @@ impl Slots {
         entry.processes += from.processes;
         entry.sockets += from.sockets;
         entry.has_news |= from.has_news;
-        entry.spawned |= from.spawned;
+        let spawn = from.spawned && !entry.spawned;
         entry.veiled = false;
         entry.since_ns = entry.since_ns.min(from.since_ns);
         entry.zombie_since_ns = if entry.processes > 0 {
@@ -102,7 +105,7 @@ impl Slots {
                 if !matches!(place, Place::Merging(_)) {
                     *place = Place::Merging(Vec::new());
                 }
-                self.handing_over.insert(gone, kept);
+                self.handing_over.insert(gone, HandOver { to: kept, late: false });
                 effects.hand_overs.push(gone);
             }
         }
@@ -112,53 +115,52 @@ impl Slots {
         if restarted {
             self.route(kept, ContainerEvent::Restarted, None, now, effects);
         }
+        if spawn {
+            self.spawn(kept, effects);
+        }
         self.spawn_if_due(kept, effects);
         Some(Merged { gone, kept })
     }
 
-    /// What its actor had comes back, or nothing if it died. `false`: it was not asked to.
+    /// What its actor had comes back, or nothing if it died. Says to whom it belongs now; `None`: it was not asked to.
     pub(in crate::registry) fn handed_over(
         &mut self,
         from: SlotId,
         state: Option<Box<ContainerState>>,
         now: Now,
         effects: &mut Effects,
-    ) -> bool {
-        let Some(into) = self.handing_over.remove(&from) else {
-            return false;
-        };
+    ) -> Option<SlotId> {
+        let HandOver { to, late } = self.handing_over.remove(&from)?;
         effects.reaps.push(from);
-        let more = self.handing_over.values().any(|other| *other == into);
-        let Some(entry) = self.slots.get_mut(&into) else {
-            return true;
-        };
+        let more = self.handing_over.values().any(|other| other.to == to);
+        let entry = self.slots.get_mut(&to)?;
+        let state = state.map(|mut state| {
+            if late {
+                let ended = |socket: &SocketId| self.sockets.get(socket).is_none_or(|entry| entry.slot != to);
+                for socket in state.sockets().filter(ended).collect::<Vec<_>>() {
+                    state.apply(ContainerEvent::Released(socket), now);
+                }
+                state.forget_processes();
+            }
+            state
+        });
         match &mut entry.place {
             Place::Merging(events) => {
-                effects.absorbs.extend(state.map(|state| (into, state)));
+                effects.absorbs.extend(state.map(|state| (to, state)));
                 if !more {
                     let events = std::mem::take(events);
                     entry.place = Place::Running;
-                    effects.shares.entry(into).or_default().events.extend(events);
+                    effects.shares.entry(to).or_default().events.extend(events);
                 }
             }
-            Place::Running => effects.absorbs.extend(state.map(|state| (into, state))),
-            // Its own actor died meanwhile, and with it what was to come after this.
+            Place::Running => effects.absorbs.extend(state.map(|state| (to, state))),
             Place::Held(held) | Place::Spawning(held) => {
-                if let Some(mut state) = state {
-                    let closed: Vec<SocketId> = state
-                        .sockets()
-                        .filter(|socket| self.sockets.get(socket).is_none_or(|entry| entry.slot != into))
-                        .collect();
-                    for socket in closed {
-                        state.apply(ContainerEvent::Released(socket), now);
-                    }
-                    // They have been counted anew.
-                    state.forget_processes();
+                if let Some(state) = state {
                     held.absorb(*state);
                 }
             }
         }
-        true
+        Some(to)
     }
 
     /// Open sockets of these processes are another's from now on: what comes of them finds it.
@@ -169,6 +171,32 @@ impl Slots {
             self.socket_closed(socket);
             self.route(slot, ContainerEvent::Released(socket), None, now, effects);
         }
+    }
+
+    /// That nothing points to what is not there, and everything is counted once. `processes`: how many are in each slot.
+    #[cfg(test)]
+    pub(in crate::registry) fn check(&self, processes: &std::collections::BTreeMap<SlotId, u32>) {
+        let mut sockets = std::collections::BTreeMap::new();
+        for (id, socket) in self.sockets.iter() {
+            assert!(self.slots.contains_key(&socket.slot), "{id:?} is nowhere");
+            *sockets.entry(socket.slot).or_insert(0) += 1;
+        }
+        for (slot, entry) in &self.slots {
+            let counted = (
+                processes.get(slot).copied().unwrap_or(0),
+                sockets.get(slot).copied().unwrap_or(0),
+            );
+            assert_eq!((entry.processes, entry.sockets), counted, "{:?}", entry.id);
+            if let Some(id) = &entry.id {
+                assert_eq!(self.by_id.get(id), Some(slot));
+            }
+        }
+        assert!(
+            processes.keys().all(|slot| self.slots.contains_key(slot)),
+            "{processes:?}"
+        );
+        assert!(self.by_id.values().all(|slot| self.slots.contains_key(slot)));
+        assert!(self.by_process.values().all(|slot| self.slots.contains_key(slot)));
     }
 
     /// With its actor, if it has one, and all that is known of it.

@@ -19,43 +19,57 @@ use crate::{
     },
     runtimes::{Found, Lookup, metadata::Metadata},
 };
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 impl RegistryState {
     pub(super) fn resolved(&mut self, lookup: &Lookup, found: Found, now: Now, effects: &mut Effects) {
-        let Some(path_id) = self.names.path_of(lookup) else {
-            return;
-        };
+        for path_id in self.names.paths_of(lookup) {
+            self.answered(&path_id, &found, now, effects);
+        }
+    }
+
+    fn answered(&mut self, path_id: &ContainerId, found: &Found, now: Now, effects: &mut Effects) {
         let (naming, metadata) = match found {
             // The deadline decides.
             Found::Unanswered => return,
             // What was known stays known when the runtime has forgotten it: its last events are still to come.
-            Found::Nobody if self.names.is_known(&path_id) => return,
+            Found::Nobody if self.names.is_known(path_id) => return,
+            Found::Nobody if self.names.is_perhaps(path_id) => (Naming::Path, None),
             Found::Nobody => (self.filtered(path_id.clone(), None, |_| Naming::Path), None),
             Found::Known(metadata) => {
-                let naming = match identity::named(&path_id, &metadata, now.wall_ns / 1_000_000_000) {
+                let naming = match identity::named(path_id, metadata, now.wall_ns / 1_000_000_000) {
                     Named::Ignored(_) => Naming::Hidden,
-                    Named::Unchanged => self.filtered(path_id.clone(), Some(&metadata), |_| Naming::Path),
-                    Named::Container(id) => self.filtered(id, Some(&metadata), Naming::Name),
+                    Named::Unchanged => self.filtered(path_id.clone(), Some(metadata), |_| Naming::Path),
+                    Named::Container(id) => self.filtered(id, Some(metadata), Naming::Name),
                 };
-                (naming, Some(metadata))
+                (naming, Some(Arc::clone(metadata)))
             }
         };
-        let (before, alone) = (self.names.current(&path_id), self.names.is_alone(&path_id));
-        let waited = self.names.is_asked(&path_id);
-        self.names.set(&path_id, naming, metadata.clone());
-        let after = self.names.current(&path_id);
+        let (before, alone) = (self.names.current(path_id), self.names.is_alone(path_id));
+        let waited = self.names.is_asked(path_id);
+        self.names.set(path_id, naming, metadata.clone());
+        let after = self.names.current(path_id);
         if before != after {
-            let slot = before.and_then(|id| self.slots.of_id(&id));
+            let slot = before.as_ref().and_then(|id| self.slots.of_id(id));
             match (slot.filter(|_| alone), &after) {
                 (Some(slot), None) => self.hide(slot, effects),
-                (Some(slot), Some(id)) => self.called(slot, id, &path_id, now, effects),
+                (Some(slot), Some(id)) => self.called(slot, id, path_id, now, effects),
                 // Those who wait are told below.
                 (None, _) if waited => {}
-                (None, _) => self.transfer(&path_id, now, effects),
+                (None, _) => self.transfer(path_id, now, effects),
             }
         }
-        self.release(&path_id, now, effects);
+        // It may have been told what is true of the one that went.
+        if let (false, Some(before)) = (alone, before)
+            && let (Some(slot), Some(metadata)) = (self.slots.of_id(&before), self.names.metadata(&before))
+        {
+            self.slots
+                .route(slot, ContainerEvent::Described(metadata), None, now, effects);
+        }
+        self.release(path_id, now, effects);
         if let Some(slot) = after.and_then(|id| self.slots.of_id(&id)) {
             if let Some(metadata) = metadata {
                 let described = ContainerEvent::Described(metadata);
@@ -95,6 +109,7 @@ impl RegistryState {
                 *found = kept;
             }
         }
+        self.holders.rename(gone, kept);
         for namespace in self.namespaces.values_mut() {
             if namespace.told.remove(&gone) {
                 // It knows the addresses by what it gets from the other.
@@ -146,6 +161,7 @@ impl RegistryState {
     /// Those who waited to learn whether they are in a container have been told.
     pub(super) fn release(&mut self, path_id: &ContainerId, now: Now, effects: &mut Effects) {
         let owner = Owner::Perhaps(path_id.clone());
+        let mut cgroups = BTreeSet::new();
         for of in self.names.take_waiting(path_id) {
             self.settle(of, &owner, now, effects);
             let root = self.node.root_cgroup;
@@ -153,7 +169,10 @@ impl RegistryState {
             if self.known(of.0).filter(there).is_some() {
                 self.named(of.0.tgid, now, effects);
             }
-            self.sums_named(of.1, now, effects);
+            cgroups.insert(of.1);
+        }
+        for cgroup in cgroups {
+            self.sums_named(cgroup, now, effects);
         }
     }
 }

@@ -44,7 +44,9 @@ impl RegistryState {
     pub(super) fn cgroup_named(&mut self, cgroup: CgroupId, path: Option<Arc<str>>, now: Now, effects: &mut Effects) {
         let owner = path.map(|path| self.owner_of_path(&path));
         let entry = self.cgroups.get_or_insert_with(cgroup, Cgroup::default);
-        let owner = owner.or_else(|| entry.as_ref().and_then(|entry| entry.by_path.clone()));
+        // A second question, asked when it was gone, takes nothing back.
+        let known = |entry: &Cgroup| entry.by_path.clone().or_else(|| entry.owner.clone());
+        let owner = owner.or_else(|| entry.as_deref().and_then(known));
         if let Some(entry) = entry {
             entry.asked_ns = None;
             entry.owner = owner.clone();
@@ -99,8 +101,9 @@ impl RegistryState {
             Target::Slot(slot) => Some(slot),
             Target::Nowhere(_) => None,
         };
-        self.place(tgid, now, effects);
+        // First what it did: a process that has ended leaves nothing behind where there is nothing.
         self.slots.settle(of, to, now, effects);
+        self.place(tgid, now, effects);
     }
 
     /// The process may be elsewhere by now, or gone, or its pid another's: what it did there is somebody's all the same.

@@ -48,6 +48,14 @@ pub(super) struct Holders {
 }
 
 impl Holders {
+    pub(super) fn rename(&mut self, gone: SlotId, kept: SlotId) {
+        for slots in [&mut self.found, &mut self.before] {
+            if slots.remove(&gone) {
+                slots.insert(kept);
+            }
+        }
+    }
+
     /// Those that the end of a pass concerns.
     fn passed(&mut self) -> BTreeSet<SlotId> {
         let found = std::mem::take(&mut self.found);

@@ -296,7 +296,11 @@ impl RegistryState {
 
     pub fn container_lost(&mut self, slot: SlotId, now: Now) -> Effects {
         let mut effects = Effects::default();
-        if self.slots.handed_over(slot, None, now, &mut effects) {
+        if let Some(kept) = self.slots.handed_over(slot, None, now, &mut effects) {
+            // The addresses that it knew of went with it.
+            for namespace in self.namespaces.values_mut() {
+                namespace.told.remove(&kept);
+            }
             return effects;
         }
         let name = self.slots.get(slot).and_then(|slot| slot.id.clone());
@@ -317,6 +321,16 @@ impl RegistryState {
         let held = self.slots.held_mut();
         held.filter_map(|(id, state)| Some(state.samples(id?, now, min_age, host)))
             .collect()
+    }
+
+    #[cfg(test)]
+    pub fn check(&self) {
+        let mut processes = std::collections::BTreeMap::new();
+        for slot in self.processes.iter().filter_map(|(_, process)| process.slot) {
+            *processes.entry(slot).or_insert(0) += 1;
+        }
+        self.slots.check(&processes);
+        self.names.check();
     }
 
     /// Tables with their entries, limits and refusals.

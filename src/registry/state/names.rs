@@ -26,7 +26,7 @@ use crate::{
     runtimes::{Engines, Lookup, metadata::Metadata},
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -60,7 +60,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     entries: HashMap<ContainerId, Entry>,
-    by_lookup: HashMap<Lookup, ContainerId>,
+    /// A container that makes cgroups can give one a name that leads to another container.
+    by_lookup: HashMap<Lookup, BTreeSet<ContainerId>>,
     /// How many go by each name: those of one after the other, or of two that claim it.
     bearers: HashMap<ContainerId, u32>,
     /// Who waits to learn whether he is in a container.
@@ -103,8 +104,9 @@ impl Names {
         self.rejected
     }
 
-    pub(super) fn path_of(&self, lookup: &Lookup) -> Option<ContainerId> {
-        self.by_lookup.get(lookup).cloned()
+    pub(super) fn paths_of(&self, lookup: &Lookup) -> Vec<ContainerId> {
+        let paths = self.by_lookup.get(lookup).into_iter().flatten();
+        paths.cloned().collect()
     }
 
     /// Of whom that is known, nobody's answer is needed.
@@ -134,10 +136,15 @@ impl Names {
 
     /// Whether the container that it is at present is no other path's.
     pub(super) fn is_alone(&self, path_id: &ContainerId) -> bool {
-        match self.entries.get(path_id).map(|entry| &entry.naming) {
-            Some(Naming::Name(name)) => self.bearers.get(name).is_none_or(|bearers| *bearers <= 1),
-            _ => true,
-        }
+        let Some(current) = self.current(path_id) else {
+            return true;
+        };
+        let bearers = self.bearers.get(&current).copied().unwrap_or(0);
+        // One that goes by its path is no bearer.
+        let by_path = &current != path_id && self.current(&current).as_ref() == Some(&current);
+        let entry = self.entries.get(path_id);
+        let named = entry.is_some_and(|entry| matches!(entry.naming, Naming::Name(_)));
+        bearers + u32::from(by_path) <= u32::from(named)
     }
 
     pub(super) fn set(&mut self, path_id: &ContainerId, naming: Naming, metadata: Option<Arc<Metadata>>) {
@@ -166,12 +173,32 @@ impl Names {
     /// Of the container of this name, whichever path brought it.
     pub(super) fn metadata(&self, id: &ContainerId) -> Option<Arc<Metadata>> {
         let of = |entry: &Entry| entry.metadata.clone();
-        let by_path = self.entries.get(id).and_then(of);
-        by_path.or_else(|| {
-            let mut named = self.entries.values();
-            let named = named.find(|entry| matches!(&entry.naming, Naming::Name(name) if name == id));
-            named.and_then(of)
+        let by_path = self.entries.get(id).filter(|_| self.current(id).as_ref() == Some(id));
+        by_path.and_then(of).or_else(|| {
+            let named = |entry: &Entry| matches!(&entry.naming, Naming::Name(name) if name == id);
+            let named = self.entries.iter().filter(|(_, entry)| named(entry));
+            named
+                .min_by_key(|(path_id, _)| *path_id)
+                .and_then(|(_, entry)| of(entry))
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let mut bearers: HashMap<ContainerId, u32> = HashMap::new();
+        for entry in self.entries.values() {
+            if let Naming::Name(name) = &entry.naming {
+                *bearers.entry(name.clone()).or_default() += 1;
+            }
+        }
+        assert_eq!(bearers, self.bearers);
+        for (lookup, paths) in &self.by_lookup {
+            let of = |path: &ContainerId| self.entries.get(path).and_then(|entry| entry.lookup.as_ref());
+            assert!(
+                paths.iter().all(|path| of(path) == Some(lookup)),
+                "{lookup:?} of {paths:?}"
+            );
+        }
     }
 
     pub(super) fn waits(&self, of: Awaited) -> bool {
@@ -189,6 +216,7 @@ impl RegistryState {
     pub(super) fn target_of_path(
         &mut self,
         path_id: &ContainerId,
+        perhaps: bool,
         of: Awaited,
         now: Now,
         effects: &mut Effects,
@@ -197,6 +225,7 @@ impl RegistryState {
         let hidden = |id: &ContainerId| self.settings.filters.allows(id, None) != Verdict::Shown;
         let (id, veiled, metadata) = match self.names.entries.get(path_id) {
             // No room for it.
+            None if perhaps => return None,
             None if hidden(path_id) => return Some(Target::Nowhere(Reason::Filtered)),
             None => (path_id.clone(), false, None),
             Some(entry) => match &entry.naming {
@@ -235,13 +264,15 @@ impl RegistryState {
         let gvisor = entry.lookup.is_none() && identity::gvisor_pod(path_id).is_some();
         match (&entry.naming, &entry.lookup) {
             (Naming::Unasked, Some(lookup)) if self.settings.runtimes => {
-                self.names.by_lookup.insert(lookup.clone(), path_id.clone());
+                let paths = self.names.by_lookup.entry(lookup.clone()).or_default();
+                paths.insert(path_id.clone());
                 effects.resolves.push(lookup.clone());
                 entry.naming = Naming::Asked(now.monotonic_ns);
             }
             (Naming::Unasked, None) if self.settings.runtimes && gvisor => {
                 entry.naming = Naming::Asked(now.monotonic_ns);
             }
+            (Naming::Unasked, _) if entry.perhaps => entry.naming = Naming::Path,
             (Naming::Unasked, _) => {
                 entry.naming = match self.settings.filters.allows(path_id, None) {
                     Verdict::Shown => Naming::Path,
@@ -268,7 +299,8 @@ impl RegistryState {
             };
             entry.lookup = Some(lookup.clone());
             entry.sandboxes = HashSet::new();
-            self.names.by_lookup.insert(lookup.clone(), path_id.clone());
+            let paths = self.names.by_lookup.entry(lookup.clone()).or_default();
+            paths.insert(path_id.clone());
             effects.resolves.push(lookup);
         }
     }
@@ -336,7 +368,11 @@ impl RegistryState {
                 continue;
             };
             names.bears_no_longer(&entry.naming);
-            if let Some(lookup) = entry.lookup {
+            let Some(lookup) = entry.lookup else { continue };
+            if let Some(paths) = names.by_lookup.get_mut(&lookup)
+                && paths.remove(&path_id)
+                && paths.is_empty()
+            {
                 names.by_lookup.remove(&lookup);
                 effects.forgets.push(lookup);
             }

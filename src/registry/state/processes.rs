@@ -214,9 +214,7 @@ impl RegistryState {
         }
         process.placed |= to.is_some();
         let (parent, member) = (process.parent_tgid, process.member(false));
-        if let Some(from) = from {
-            self.slots.leave(from, member.clone(), now, effects);
-        }
+        let left = member.clone();
         if let Some(to) = to {
             let forked_inside = self
                 .processes
@@ -232,6 +230,10 @@ impl RegistryState {
                 self.processes.get_mut(&tgid).map(|process| process.slot.take());
                 self.slots.leave(to, member, now, effects);
             }
+        }
+        // Last: room that this makes may be made of the other.
+        if let Some(from) = from {
+            self.slots.leave(from, left, now, effects);
         }
     }
 
@@ -308,7 +310,8 @@ impl RegistryState {
         match owner {
             identity::Owner::Ignored(_) => return Target::Nowhere(Reason::Ignored),
             identity::Owner::Container(id) | identity::Owner::Perhaps(id) => {
-                if let Some(target) = self.target_of_path(id, of, now, effects) {
+                let perhaps = matches!(owner, identity::Owner::Perhaps(_));
+                if let Some(target) = self.target_of_path(id, perhaps, of, now, effects) {
                     return target;
                 }
             }

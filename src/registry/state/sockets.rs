@@ -26,11 +26,23 @@ impl RegistryState {
         &mut self,
         event: &SocketEvent,
         kind: Option<u16>,
-        make: impl FnOnce(SocketEvent) -> ContainerEvent,
+        make: impl Fn(SocketEvent) -> ContainerEvent,
         now: Now,
         effects: &mut Effects,
     ) {
+        let ends = matches!(
+            make(*event),
+            ContainerEvent::Closed(_) | ContainerEvent::ListenClosed(_) | ContainerEvent::Failed(_)
+        );
+        let unheard = self.unheard.contains(&event.socket);
+        if ends && unheard {
+            self.unheard.remove(&event.socket);
+        }
         if let Some(reason) = self.refuses(event) {
+            if ends {
+                // What it is judged by may have been another when it began.
+                self.slots.socket_closed(event.socket);
+            }
             return drop_event(kind, reason, effects);
         }
         let slot = match self.target_of_socket(event, now, effects) {
@@ -44,7 +56,7 @@ impl RegistryState {
         let slot = match slot {
             Ok(slot) => slot,
             Err(reason) => {
-                if !event.shown && kind.is_none() && self.unheard.len() < MAX_UNHEARD {
+                if !ends && !event.shown && kind.is_none() && self.unheard.len() < MAX_UNHEARD {
                     self.unheard.insert(event.socket);
                 }
                 return drop_event(kind, reason, effects);
@@ -52,12 +64,16 @@ impl RegistryState {
         };
         // To the kernel it was shown, to its container it was not.
         let event = &SocketEvent {
-            shown: event.shown && !self.unheard.remove(&event.socket),
+            shown: event.shown && !unheard,
             ..*event
         };
+        self.unheard.remove(&event.socket);
         let event_for = make(*event);
         match event_for {
-            ContainerEvent::Seen(_) | ContainerEvent::ListenOpened(_) => {
+            // Without a bind the port comes after the state; the next totals pass shows it.
+            ContainerEvent::Seen(_) | ContainerEvent::ListenOpened(_)
+                if !(event.listening && event.local.port() == 0) =>
+            {
                 self.slots.socket_opened(event, slot);
             }
             ContainerEvent::Closed(_) | ContainerEvent::ListenClosed(_) => self.slots.socket_closed(event.socket),

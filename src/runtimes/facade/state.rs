@@ -5,7 +5,7 @@
 //!
 //! | answer | kept | asked again |
 //! | --- | --- | --- |
-//! | known | until it was gone for a while | when it changes, or its runtime comes back; or one that should have been asked first |
+//! | known | as long as there is room | when it changes, or its runtime comes back; or one that should have been asked first |
 //! | nobody | as long as there is room | by a question after some seconds; when a runtime comes back |
 //! | unanswered | as long as there is room | after a back-off, and when a runtime comes back or turns out to be absent |
 use super::{Found, Resolved};
@@ -25,8 +25,6 @@ pub struct Limits {
     pub entries: usize,
     /// How many are asked again per second.
     pub again: usize,
-    /// How long those are kept that are gone.
-    pub keep_ns: u64,
 }
 
 impl Default for Limits {
@@ -34,7 +32,6 @@ impl Default for Limits {
         Self {
             entries: 65_536,
             again: 512,
-            keep_ns: 600 * SECOND_NS,
         }
     }
 }
@@ -57,7 +54,8 @@ struct Entry {
     owed: bool,
     /// It changed while it was being asked for.
     stale: bool,
-    gone_ns: Option<u64>,
+    /// It has ended. Who asked will say when nobody needs it any more.
+    gone: bool,
     tries: u32,
     waits: bool,
 }
@@ -219,7 +217,7 @@ impl FacadeState {
             let Some(entry) = self.entries.get(lookup) else {
                 continue;
             };
-            if entry.waits || entry.gone_ns.is_some() || !order(lookup).contains(&runtime) {
+            if entry.waits || entry.gone || !order(lookup).contains(&runtime) {
                 continue;
             }
             let its_own = entry.known.as_ref().is_some_and(|known| known.runtime == runtime);
@@ -267,11 +265,11 @@ impl FacadeState {
             match change {
                 Change::Gone(_) => {
                     if entry.known.as_ref().is_none_or(|known| known.runtime == runtime) {
-                        entry.gone_ns.get_or_insert(now_ns);
+                        entry.gone = true;
                     }
                 }
                 Change::Changed(_) => {
-                    entry.gone_ns = None;
+                    entry.gone = false;
                     entry.tries = 0;
                     match entry.round {
                         Some(_) => entry.stale = true,
@@ -302,23 +300,12 @@ impl FacadeState {
 
     /// Once a second.
     pub fn tick(&mut self, now_ns: u64) {
-        let keep_ns = self.limits.keep_ns;
-        let mut gone = Vec::new();
-        let mut due = Vec::new();
-        for (lookup, entry) in &self.entries {
-            if entry
-                .gone_ns
-                .is_some_and(|since| now_ns.saturating_sub(since) >= keep_ns)
-            {
-                gone.push(lookup.clone());
-            } else if matches!(entry.last, Last::Unanswered { retry_ns } if retry_ns <= now_ns)
-                && !entry.waits
-                && entry.round.is_none()
-            {
-                due.push((entry.age, lookup.clone()));
-            }
-        }
-        gone.iter().for_each(|lookup| self.forget(lookup));
+        let waits = |entry: &Entry| {
+            let due = matches!(entry.last, Last::Unanswered { retry_ns } if retry_ns <= now_ns);
+            due && !entry.waits && entry.round.is_none()
+        };
+        let due = self.entries.iter().filter(|(_, entry)| waits(entry));
+        let mut due: Vec<_> = due.map(|(lookup, entry)| (entry.age, lookup.clone())).collect();
         due.sort_unstable_by_key(|(age, _)| *age);
         due.into_iter().for_each(|(_, lookup)| self.ask_again(lookup));
         self.pump(now_ns);
@@ -428,7 +415,7 @@ impl FacadeState {
         }
         if entry.known.is_some() && matches!(last, Last::Nobody { .. }) {
             // It has ended, and who it was does not change.
-            entry.gone_ns.get_or_insert(now_ns);
+            entry.gone = true;
             entry.last = Last::Known { provisional: false };
         } else {
             entry.last = last;
