@@ -10,7 +10,7 @@ use crate::{
     kernel::{current_owner, is_kernels, load, load_as, netns, routes_are_asked_for},
     listeners,
     maps::{DIRECT, PerSocket, word},
-    news::{count, header},
+    news::{count, header, send},
     socket::{
         CREATE, announce, begin_by, close, describe, end, find, find_by, never_sent, reason, set_addresses, set_remote,
         set_totals, storage, tell_end,
@@ -263,10 +263,12 @@ pub unsafe fn end_kind(socket: *const PerSocket) -> u16 {
 #[inline(always)]
 pub unsafe fn told<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket, kind: u16, old: i32, before: u64) {
     unsafe {
-        if before & word::KNOWN == 0 && (kind == kind::ACCEPTED_CLOSE || is_direct(socket)) {
-            return add_up::<PROBE>(sk, socket, kind, reason::<PROBE>(sk, old));
+        if before & word::KNOWN != 0 {
+            return shown::<PROBE>(sk, socket, kind, old, before);
         }
-        shown::<PROBE>(sk, socket, kind, old, before);
+        if kind == kind::ACCEPTED_CLOSE || is_direct(socket) || !told_alone::<PROBE>(sk, socket, kind, old) {
+            add_up::<PROBE>(sk, socket, kind, reason::<PROBE>(sk, old));
+        }
     }
 }
 
@@ -284,6 +286,19 @@ unsafe fn is_direct(socket: *const PerSocket) -> bool {
             address: (*socket).remote,
         };
         DIRECT.get(key).is_some()
+    }
+}
+
+/// `false`: there is no room for it.
+#[inline(never)]
+unsafe fn told_alone<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket, kind: u16, old: i32) -> bool {
+    unsafe {
+        let mut record = SocketRecord::default();
+        describe(socket, header::<SocketRecord>(kind, 0), &mut record);
+        set_addresses::<PROBE>(sk, &mut record);
+        set_totals::<PROBE>(sk, socket, &mut record);
+        record.reason = reason::<PROBE>(sk, old);
+        send(kind, &record)
     }
 }
 

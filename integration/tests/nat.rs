@@ -21,7 +21,7 @@ const SERVICE: &str = "10.96.77.1:80";
 struct Scene {
     client: Netns,
     router: Netns,
-    server: Netns,
+    _server: Netns,
     group: Cgroup,
     port: u16,
     backends: Vec<Running>,
@@ -84,7 +84,7 @@ impl Scene {
         Some(Self {
             client,
             router,
-            server,
+            _server: server,
             group: Cgroup::service("nat"),
             port,
             backends: backends.into(),
@@ -163,10 +163,6 @@ impl Scene {
         pause(Duration::from_secs(3));
         let metrics = agent.metrics();
         let accepted = self.accepted();
-        let all = metrics
-            .lines(CONNECTS, &["machine_id", "system_uuid", "app_id"])
-            .join("\n");
-        eprintln!("{all} {:?}", metrics.lines("tarsier_conntrack", &[]));
         for (number, accepted) in accepted.iter().enumerate() {
             let labels = self
                 .of(SERVICE, &self.backend(number as u16))
