@@ -8,7 +8,7 @@ mod transport;
 use super::{Change, Client, Lookup, Runtime, RuntimeError, brief, globs, metadata::Metadata};
 use crate::base::clock::{Clock, SystemClock};
 use bollard::{
-    API_DEFAULT_VERSION, BollardRequest,
+    API_DEFAULT_VERSION, BollardRequest, ClientVersion,
     errors::Error,
     models::EventMessage,
     query_parameters::{EventsOptions, EventsOptionsBuilder},
@@ -45,6 +45,7 @@ const LARGE_BYTES: usize = 512 << 10;
 const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Within that for a connect, so that one socket that does not answer is not the end of the others.
 const SOCKET_LIMIT: Duration = Duration::from_millis(1500);
+const PING: &str = "ping";
 /// Podman may answer with the first event only.
 const FOR_EVER_SECONDS: u64 = 1 << 32;
 
@@ -122,24 +123,16 @@ impl<const PODMAN: bool> Engine<PODMAN> {
     /// `None`: it is the other engine that listens there.
     async fn to(socket: PathBuf) -> Result<Option<Self>, RuntimeError> {
         let since = SystemClock.wall_ns() / 1_000_000_000;
-        let meter = Meter::new(MAX_EVENT_BYTES);
-        let bollard = bollard(socket.clone(), meter.clone())?;
-        let broken = |error| failed("version", &meter, error);
-        let negotiated = timeout(SOCKET_LIMIT, async {
-            let bollard = bollard.negotiate_version().await.map_err(broken)?;
-            meter.refill();
-            let version = bollard.version().await.map_err(broken)?;
-            Ok::<_, RuntimeError>((bollard, version))
-        });
-        let (bollard, version) = negotiated.await.map_err(|_elapsed| RuntimeError::Deadline {
-            op: "version",
+        let greeted = timeout(SOCKET_LIMIT, greet(&socket)).await;
+        let (is_podman, version) = greeted.map_err(|_elapsed| RuntimeError::Deadline {
+            op: PING,
             after: SOCKET_LIMIT,
         })??;
-        let mut components = version.components.iter().flatten();
-        if components.any(|component| component.name == "Podman Engine") != PODMAN {
+        if is_podman != PODMAN {
             return Ok(None);
         }
-        meter.refill();
+        let meter = Meter::new(MAX_EVENT_BYTES);
+        let bollard = bollard(socket.clone(), meter.clone(), &version)?;
         let stream = bollard.events(Some(container_events(since)));
         Ok(Some(Self {
             socket,
@@ -160,7 +153,7 @@ impl<const PODMAN: bool> Engine<PODMAN> {
         })?;
         let meter = Meter::new(MAX_ANSWER_BYTES + MAX_HEAD_BYTES);
         let response = exchange(&self.socket, meter.clone(), request).await;
-        let response = response.map_err(|error| self.unreachable(op, &meter, error))?;
+        let response = response.map_err(|error| unreachable(&self.socket, op, &meter, error))?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
@@ -188,26 +181,60 @@ impl<const PODMAN: bool> Engine<PODMAN> {
         }
         Ok(bytes)
     }
+}
 
-    fn unreachable(&self, op: &'static str, meter: &Meter, error: Error) -> RuntimeError {
-        match error {
-            Error::IOError { err } => RuntimeError::Connect {
-                path: self.socket.clone(),
-                source: err,
-            },
-            error => failed(op, meter, error),
-        }
+/// Whether it is Podman, and which version of the interface it speaks. Asked for its version in so many words, Podman
+/// runs all programs that it needs to hear theirs, which alone takes it a second.
+async fn greet(socket: &Path) -> Result<(bool, ClientVersion), RuntimeError> {
+    let request = Request::get("/_ping").body(Empty::<Bytes>::new());
+    let request = request.map_err(|error| RuntimeError::Broken {
+        op: PING,
+        source: error.into(),
+    })?;
+    let meter = Meter::new(MAX_HEAD_BYTES);
+    let response = exchange(socket, meter.clone(), request).await;
+    let response = response.map_err(|error| unreachable(socket, PING, &meter, error))?;
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let version = header("api-version").and_then(interface_version);
+    let version = version.ok_or_else(|| RuntimeError::Nonsense {
+        op: PING,
+        what: format!("{} without a version", response.status()),
+    })?;
+    Ok((header("libpod-api-version").is_some(), version))
+}
+
+/// The highest that both sides know.
+fn interface_version(text: &str) -> Option<ClientVersion> {
+    let (major, minor) = text.split_once('.')?;
+    let theirs = ClientVersion {
+        major_version: major.parse().ok()?,
+        minor_version: minor.parse().ok()?,
+    };
+    Some(if theirs < *API_DEFAULT_VERSION {
+        theirs
+    } else {
+        *API_DEFAULT_VERSION
+    })
+}
+
+fn unreachable(socket: &Path, op: &'static str, meter: &Meter, error: Error) -> RuntimeError {
+    match error {
+        Error::IOError { err } => RuntimeError::Connect {
+            path: socket.to_owned(),
+            source: err,
+        },
+        error => failed(op, meter, error),
     }
 }
 
-fn bollard(socket: PathBuf, meter: Meter) -> Result<bollard::Docker, RuntimeError> {
+fn bollard(socket: PathBuf, meter: Meter, version: &ClientVersion) -> Result<bollard::Docker, RuntimeError> {
     let path = socket.clone();
     let transport = move |request: BollardRequest| {
         let (path, meter) = (path.clone(), meter.clone());
         async move { exchange(&path, meter, request).await }
     };
     let address = Some("http://localhost");
-    bollard::Docker::connect_with_custom_transport(transport, address, FOR_EVER_SECONDS, API_DEFAULT_VERSION)
+    bollard::Docker::connect_with_custom_transport(transport, address, FOR_EVER_SECONDS, version)
         .map_err(|error| unconnected(&socket, error))
 }
 
