@@ -21,10 +21,10 @@ wait_for() { # wait_for SECONDS CMD...: polls until CMD succeeds
   local end=$((SECONDS+$1)); shift
   until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || return 1; sleep 0.1; done
 }
-stop_pid() { # stop_pid PIDFILE [SECONDS]: TERM, wait, then KILL; only the recorded process
+stop_pid() { # stop_pid PIDFILE [SECONDS]: CONT and TERM, wait, then KILL; only the recorded process
   local f=$1 n=$(( ${2:-10} * 10 )) p
   alive "$f" || { rm -f "$f"; return 0; }
-  read -r p _ <"$f"; kill -TERM "$p" 2>/dev/null || true
+  read -r p _ <"$f"; kill -CONT "$p" 2>/dev/null || true; kill -TERM "$p" 2>/dev/null || true
   while [ $n -gt 0 ] && alive "$f"; do sleep 0.1; n=$((n-1)); done
   if alive "$f"; then kill -KILL "$p" 2>/dev/null || true; fi
   rm -f "$f"

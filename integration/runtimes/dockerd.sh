@@ -1,6 +1,6 @@
 #!/bin/bash
 # dockerd with its own data, containerd and socket; containers have the host's network or none. Image `busybox:test`.
-#   dockerd.sh start [FLAGS] | kill | stop | sock
+#   dockerd.sh start [FLAGS] | kill | restart | stop | sock
 #   dockerd.sh docker ARGUMENTS     the client of this daemon
 set -euo pipefail; . "$(dirname "$0")/common.sh"
 D=$RT/docker; SOCK=$D/docker.sock
@@ -20,11 +20,15 @@ start) shift; mkdir -p "$D"; echo '{}' >"$D/daemon.json"
   d load -q -i "$D/busybox.tar" >/dev/null ;;
 docker) shift; d "$@" ;;
 kill) read -r p _ <"$D/pid"; kill -KILL "$p"; while alive "$D/pid"; do sleep 0.05; done ;;
+restart) # after somebody killed it
+  # shellcheck disable=SC2046 # words are meant
+  up $(cat "$D/flags") ;;
 sock) echo "$SOCK" ;;
 stop) [ -d "$D" ] || exit 0
   # One that was killed has left its containers, and only another one ends them in order.
   # shellcheck disable=SC2046 # words are meant
   alive "$D/pid" || up $(cat "$D/flags")
+  read -r p _ <"$D/pid"; kill -CONT "$p"   # somebody may have stopped it
   ids=$(d ps -aq)
   # shellcheck disable=SC2086 # as here
   [ -z "$ids" ] || d rm -f $ids >/dev/null

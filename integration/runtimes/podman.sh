@@ -1,12 +1,14 @@
 #!/bin/bash
 # podman with its own storage, and its Docker-compatible service on a socket. Image `docker.io/library/busybox:test`.
-#   podman.sh start | kill | stop | sock
+#   podman.sh start | kill | restart | stop | sock
 #   podman.sh podman ARGUMENTS      podman with this storage
 # runc: crun refuses hybrid cgroups. Images in full: there is no registry to ask.
 set -euo pipefail; . "$(dirname "$0")/common.sh"
 D=$RT/podman; SOCK=$D/podman.sock IMG=docker.io/library/busybox:test; export CONTAINERS_CONF=$D/containers.conf
 flags=(--root "$D/root" --runroot "$D/run" --tmpdir "$D/tmp" --cgroup-manager cgroupfs --runtime runc)
 p() { podman "${flags[@]}" "$@"; }
+up() { rm -f "$SOCK"; launch "$D" podman "${flags[@]}" system service -t 0 "unix://$SOCK"
+  wait_for 10 test -S "$SOCK" || { tail -5 "$D/log"; exit 1; }; }
 case ${1:-} in
 start) mkdir -p "$D"
   cat /proc/sys/net/ipv4/ip_forward >"$RT/forward"   # the bridge plugin switches it on
@@ -19,8 +21,8 @@ events_logger = "file"
 T
   [ -s "$D/busybox.tar" ] || "$HERE/mkimage.sh" "$D/busybox.tar" $IMG
   p load -q -i "$D/busybox.tar" >/dev/null
-  launch "$D" podman "${flags[@]}" system service -t 0 "unix://$SOCK"
-  wait_for 10 test -S "$SOCK" || { tail -5 "$D/log"; exit 1; } ;;
+  up ;;
+restart) up ;;   # after somebody killed it
 podman) shift; p "$@" ;;
 kill) read -r pid _ <"$D/pid"; kill -KILL "$pid"; while alive "$D/pid"; do sleep 0.05; done ;;
 sock) echo "$SOCK" ;;

@@ -7,9 +7,11 @@
 
 mod agent;
 mod cgroup;
+mod front;
 mod http;
 pub mod kernel;
 pub mod ledger;
+mod machine;
 mod metrics;
 mod netns;
 mod place;
@@ -18,10 +20,13 @@ mod script;
 mod stage;
 mod statistics;
 mod wait;
+mod watcher;
 
 pub use agent::{Agent, AgentBuilder, Feature, binary};
 pub use cgroup::Cgroup;
+pub use front::{Answers, Front, Manner};
 pub use http::{Response, admin_post, http_get};
+pub use machine::Machine;
 pub use metrics::{Metrics, Sample};
 pub use netns::Netns;
 pub use place::{Place, Running};
@@ -30,6 +35,7 @@ pub use script::Script;
 pub use stage::{Stage, Traffic};
 pub use statistics::Statistics;
 pub use wait::{Stopwatch, eventually, eventually_some, free_port, pause};
+pub use watcher::Watcher;
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 

@@ -73,6 +73,12 @@ impl Metrics {
         &self.samples
     }
 
+    /// The names of all series of one container.
+    pub fn of_container(&self, id: &str) -> Vec<&str> {
+        let of = self.samples.iter().filter(|sample| sample.label("container_id") == id);
+        of.map(|sample| sample.name.as_str()).collect()
+    }
+
     /// Whether a series of that name belongs to a family with a type.
     pub fn has_type(&self, name: &str) -> bool {
         let part_of_a_histogram = ["_bucket", "_sum", "_count"]

@@ -1,6 +1,8 @@
 //! The daemons of `runtimes/`: each test that needs one has its own, in a folder that goes with it.
 use crate::unique;
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -37,6 +39,16 @@ impl Script {
     /// Its own files are in here.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// To the daemon that has its files in the folder `name`.
+    #[track_caller]
+    pub fn signal(&self, name: &str, signal: Signal) {
+        let file = self.folder().join(name).join("pid");
+        let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let pid = text.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        let pid = pid.and_then(Pid::from_raw).expect("the script wrote it");
+        kill_process(pid, signal).expect("it runs");
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {

@@ -1,6 +1,6 @@
 //! The client of containerd against a real one.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{fs, path::Path, path::PathBuf, process::Command, time::Duration};
 use tarsier::runtimes::{
@@ -50,9 +50,7 @@ impl Daemon {
     }
 
     fn signal(&self, signal: Signal) {
-        let file = fs::read_to_string(self.script.folder().join("containerd/pid")).unwrap();
-        let pid = file.split_whitespace().next().unwrap().parse().unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        self.script.signal("containerd", signal);
     }
 
     async fn client(&self) -> Containerd {

@@ -1,68 +1,11 @@
 //! Parts of the agent are broken on purpose (feature `test-hooks`): the rest goes on, and says what happened.
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
-    },
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 use tarsier_integration::{
-    Agent, Cgroup, Metrics, Place, Stage, Stopwatch, Traffic, eventually, free_port, http_get, pause, require_root,
+    Agent, Cgroup, Metrics, Place, Stage, Stopwatch, Traffic, Watcher, eventually, free_port, require_root,
     require_tool,
 };
 
 const A_SECOND: Duration = Duration::from_secs(1);
-
-/// Scrapes all the time and keeps what was wrong with the answers.
-struct Watcher {
-    going: Arc<AtomicBool>,
-    scrapes: Arc<AtomicU32>,
-    thread: thread::JoinHandle<Vec<String>>,
-}
-
-impl Watcher {
-    fn over(agent: &Agent) -> Self {
-        let going = Arc::new(AtomicBool::new(true));
-        let scrapes = Arc::new(AtomicU32::new(0));
-        let (address, goes_on, count) = (agent.address(), Arc::clone(&going), Arc::clone(&scrapes));
-        let thread = thread::spawn(move || {
-            let mut complaints = Vec::new();
-            while goes_on.load(Relaxed) {
-                let watch = Stopwatch::start();
-                match http_get(address, "/metrics", &[], A_SECOND) {
-                    Ok(response) if response.status == 200 => {
-                        if Metrics::parse(&response.text()).value("node_agent_info", &[]) != Some(1.0) {
-                            complaints.push("an answer without node_agent_info".to_owned());
-                        }
-                    }
-                    Ok(response) => complaints.push(format!("status {}", response.status)),
-                    Err(error) => complaints.push(format!("{error:#}")),
-                }
-                if watch.elapsed() > A_SECOND {
-                    complaints.push(format!("an answer after {:?}", watch.elapsed()));
-                }
-                count.fetch_add(1, Relaxed);
-                pause(Duration::from_millis(20));
-            }
-            complaints
-        });
-        Self { going, scrapes, thread }
-    }
-
-    #[track_caller]
-    fn finish(self) {
-        let scrapes = self.scrapes.load(Relaxed);
-        // What comes late is seen too.
-        eventually(Duration::from_secs(30), "it has looked on for a while", || {
-            self.scrapes.load(Relaxed) > scrapes + 20
-        });
-        self.going.store(false, Relaxed);
-        let complaints = self.thread.join().expect("the watcher only watches");
-        assert!(complaints.is_empty(), "of {scrapes} scrapes: {complaints:?}");
-    }
-}
 
 fn panics(metrics: &Metrics, actor: &str) -> f64 {
     metrics.sum("tarsier_actor_restarts_total", &[("actor", actor), ("cause", "panic")])

@@ -1,7 +1,6 @@
 //! Containers of real runtimes go by the names that these give them, and keep what they have counted when a runtime is late,
 //! silent, killed, or runs the same container once more.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use std::{fs, path::Path, time::Duration};
 use tarsier_integration::{
     Agent, AgentBuilder, Cgroup, Metrics, Netns, Place, Running, Script, free_port, pause, require_root, require_tool,
@@ -90,9 +89,7 @@ impl Scene {
     }
 
     fn signal(&self, signal: Signal) {
-        let file = fs::read_to_string(self.script.folder().join("containerd/pid")).unwrap();
-        let pid = file.split_whitespace().next().unwrap().parse().unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        self.script.signal("containerd", signal);
     }
 
     fn end(self) {
@@ -123,17 +120,6 @@ impl Scene {
         let show = format!("{connects} connects of {id}");
         agent.metrics_when(&show, SOON, |metrics| self.connects(metrics, id) == connects)
     }
-}
-
-/// All series of what was called otherwise before.
-fn series_of(metrics: &Metrics, id: &str) -> Vec<String> {
-    let of = |sample: &&tarsier_integration::Sample| sample.label("container_id") == id;
-    metrics
-        .samples()
-        .iter()
-        .filter(of)
-        .map(|sample| sample.name.clone())
-        .collect()
 }
 
 #[test]
@@ -180,7 +166,7 @@ fn a_late_answer_leaves_nothing_of_the_name_before_it() {
     let metrics = agent.metrics_when("its name", Duration::from_secs(10), |metrics| {
         metrics.value("container_info", &named).is_some()
     });
-    assert_eq!(series_of(&metrics, &interim), Vec::<String>::new());
+    assert_eq!(metrics.of_container(&interim), Vec::<&str>::new());
     scene.end();
 }
 

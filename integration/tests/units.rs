@@ -1,44 +1,19 @@
 //! Units of a real systemd, asked about from outside its container.
 use rustix::process::{Pid, Signal, kill_process};
-use std::{
-    future::Future,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{future::Future, path::PathBuf, time::Duration};
 use tarsier::runtimes::{
     Change, Client, Lookup, RuntimeError,
     metadata::{Metadata, Unit},
     systemd::Systemd,
 };
-use tarsier_integration::{Script, require_root, require_tool};
+use tarsier_integration::Machine;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const QUIET: Duration = Duration::from_millis(300);
 
-struct Machine(Script);
-
-impl Machine {
-    fn start() -> Option<Self> {
-        if !(require_root() && require_tool(&["systemd-nspawn", "mmdebstrap", "nsenter"])) {
-            return None;
-        }
-        // Made once for all runs: it takes half a minute.
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("systemd-root");
-        let systemd = Script::new("systemd.sh")
-            .env("ROOT", root.to_str().expect("a path is text"))
-            .env("MACHINE", &format!("tarsier-it-{}", std::process::id()));
-        systemd.run(&["start", "--private-network"]);
-        Some(Self(systemd))
-    }
-
-    fn exec(&self, words: &[&str]) -> String {
-        self.0.run(&[&["exec"], words].concat())
-    }
-
-    fn bus(&self) -> PathBuf {
-        Path::new(&self.0.run(&["rootfs"])).join("run/dbus/system_bus_socket")
-    }
+fn start() -> Option<Machine> {
+    Machine::start(&["--private-network"])
 }
 
 /// On one thread, as the actors of the agent.
@@ -113,7 +88,7 @@ fn looks_at_units(machine: &Machine) {
 
 #[test]
 fn units_are_what_systemd_says_they_are() {
-    let Some(machine) = Machine::start() else { return };
+    let Some(machine) = start() else { return };
     machine.exec(&[
         "systemd-run",
         "--unit=plain",
@@ -137,7 +112,7 @@ fn units_are_what_systemd_says_they_are() {
 
 #[test]
 fn start_and_stop_are_heard() {
-    let Some(machine) = Machine::start() else { return };
+    let Some(machine) = start() else { return };
     let write = "printf '[Service]\\nExecStart=/bin/sleep 1000\\n' >/etc/systemd/system/kept.service";
     machine.exec(&["sh", "-c", write]);
     machine.exec(&["systemctl", "daemon-reload"]);
@@ -174,7 +149,7 @@ fn start_and_stop_are_heard() {
 
 #[test]
 fn a_bus_that_hangs_makes_a_call_late_and_nothing_else() {
-    let Some(machine) = Machine::start() else { return };
+    let Some(machine) = start() else { return };
     let pid = machine.exec(&["systemctl", "show", "-P", "MainPID", "dbus"]);
     let signal = |name: &str| machine.exec(&["kill", "-s", name, &pid]);
     run(async {
@@ -195,9 +170,9 @@ fn a_bus_that_hangs_makes_a_call_late_and_nothing_else() {
 
 #[test]
 fn the_end_of_the_machine_is_an_error() {
-    let Some(machine) = Machine::start() else { return };
+    let Some(machine) = start() else { return };
     let bus = machine.bus();
-    let leader: i32 = machine.0.run(&["leader"]).parse().expect("a number");
+    let leader = i32::try_from(machine.leader()).expect("a process id");
     run(async {
         let client = connect(bus.clone()).await;
         let leader = Pid::from_raw(leader).expect("not 0");

@@ -5,6 +5,7 @@
 //! backlog ADDR --accept K --read N --answer M [--close]   listens; at the first line it is given accepts and answers K
 //!                                                    connections, and then listens no more
 //! connect ADDR --count N [--send B] [--receive B] [--parallel P]
+//! steady ADDR --every MS [--count N]                 connects each MS milliseconds, N times at most
 //! hold ADDR --count N [--send B]                     opens N at once and keeps them
 //! abandon ADDR --count N                             gives up before an answer comes
 //! timeout ADDR --count N                             waits until the kernel gives up
@@ -14,7 +15,7 @@
 //! idle                                               only lives
 //! ```
 //! With `--wait` each first prints `ready` and waits for the end of its standard input.
-//! `serve`, `backlog`, `hold` and `idle` print `ready` and end when their standard input does, so none outlives its test.
+//! `serve`, `backlog`, `steady`, `hold` and `idle` print `ready` and end when their standard input does, so none outlives its test.
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::{
     fd::OwnedFd,
@@ -30,6 +31,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::Duration,
@@ -45,6 +47,7 @@ fn main() -> Result<()> {
         "serve" => serve(&arguments),
         "backlog" => backlog(&arguments),
         "connect" => say(&connect(&arguments)?),
+        "steady" => steady(&arguments),
         "hold" => hold(&arguments),
         "abandon" => say(&abandon(&arguments)?),
         "timeout" => say(&timeout(&arguments)?),
@@ -245,6 +248,35 @@ fn exchange(stream: TcpStream, send: usize, receive: usize, outcome: &Outcome) -
     } else {
         Err(io::ErrorKind::UnexpectedEof.into())
     }
+}
+
+fn steady(arguments: &Arguments) -> Result<()> {
+    let (address, count) = (arguments.address(0)?, arguments.number("count", usize::MAX)?);
+    let every = Duration::from_millis(arguments.number("every", 100)? as u64);
+    let outcome = Outcome::default();
+    let (end, ended) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        // Whatever becomes of the input, it is over then.
+        drop(wait_for_end());
+        drop(end);
+    });
+    say_ready()?;
+    for _ in 0..count {
+        if !matches!(ended.recv_timeout(every), Err(RecvTimeoutError::Timeout)) {
+            return say(&outcome.report());
+        }
+        match TcpStream::connect(address) {
+            Ok(stream) => {
+                outcome.connected.fetch_add(1, Relaxed);
+                if let Err(error) = exchange(stream, 0, 0, &outcome) {
+                    outcome.failed(&error);
+                }
+            }
+            Err(error) => outcome.failed(&error),
+        }
+    }
+    for () in ended {}
+    say(&outcome.report())
 }
 
 fn hold(arguments: &Arguments) -> Result<()> {
