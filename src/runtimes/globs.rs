@@ -1,7 +1,8 @@
 //! Which of the sockets that a runtime may have are there.
 use std::{
+    collections::HashSet,
     fs, io,
-    os::unix::fs::FileTypeExt,
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -16,12 +17,13 @@ pub(super) async fn present(paths: &[PathBuf]) -> Vec<PathBuf> {
     found.unwrap_or_default()
 }
 
+/// The paths stay as they were: through `/proc/1/root`, which reads as `/`, a resolved one would lead elsewhere.
 fn look(paths: &[PathBuf]) -> Vec<PathBuf> {
-    let mut found = Vec::new();
+    let (mut found, mut files) = (Vec::new(), HashSet::new());
     for path in paths.iter().flat_map(|path| expand(path)) {
-        let Ok(path) = fs::canonicalize(path) else { continue };
-        let is_socket = fs::metadata(&path).is_ok_and(|metadata| metadata.file_type().is_socket());
-        if is_socket && !found.contains(&path) && found.len() < MAX_SOCKETS {
+        let Ok(file) = fs::metadata(&path) else { continue };
+        let is_socket = file.file_type().is_socket();
+        if is_socket && found.len() < MAX_SOCKETS && files.insert((file.dev(), file.ino())) {
             found.push(path);
         }
     }
@@ -60,7 +62,7 @@ mod tests {
     #[test]
     fn sockets_only_in_order_and_each_once() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| fs::canonicalize(folder.path()).unwrap().join(name);
+        let at = |name: &str| folder.path().join(name);
         for user in ["1000", "1001", "1002"] {
             fs::create_dir_all(at(user)).unwrap();
         }
@@ -76,5 +78,15 @@ mod tests {
         ];
         assert_eq!(look(&paths), [at("x.sock"), at("1001/x.sock"), at("1002/x.sock")]);
         assert_eq!(look(&[]), [] as [PathBuf; 0]);
+    }
+
+    #[test]
+    fn of_another_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        let _socket = UnixListener::bind(&path).unwrap();
+        // Reads as `/`, as that of the first process does, which may not be looked at everywhere.
+        let there = Path::new("/proc/self/root").join(path.strip_prefix("/").unwrap());
+        assert_eq!(look(&[there.clone(), path]), [there]);
     }
 }
