@@ -52,8 +52,6 @@ struct Entry {
     perhaps: bool,
     naming: Naming,
     metadata: Option<Arc<Metadata>>,
-    /// gVisor: whose command lines are being looked at.
-    sandboxes: HashSet<ProcKey>,
 }
 
 /// Of everything whose path has been met, by what the path says.
@@ -66,6 +64,8 @@ pub(super) struct Names {
     bearers: HashMap<ContainerId, u32>,
     /// Who waits to learn whether he is in a container.
     waiting: HashMap<Awaited, ContainerId>,
+    /// gVisor: whose command lines have been looked at, and for which pod.
+    sandboxes: HashMap<ProcKey, ContainerId>,
     rejected: u64,
 }
 
@@ -91,7 +91,6 @@ impl Names {
             perhaps,
             naming: Naming::Unasked,
             metadata: None,
-            sandboxes: HashSet::new(),
         };
         self.entries.insert(id.clone(), entry);
     }
@@ -181,6 +180,11 @@ impl Names {
                 .min_by_key(|(path_id, _)| *path_id)
                 .and_then(|(_, entry)| of(entry))
         })
+    }
+
+    /// What its command line says now is another's.
+    pub(super) fn executed(&mut self, process: ProcKey) {
+        self.sandboxes.remove(&process);
     }
 
     #[cfg(test)]
@@ -281,7 +285,8 @@ impl RegistryState {
             }
             _ => {}
         }
-        if gvisor && matches!(entry.naming, Naming::Asked(_)) && process.tgid != 0 && entry.sandboxes.insert(process) {
+        let waits = gvisor && matches!(entry.naming, Naming::Asked(_)) && process.tgid != 0;
+        if waits && self.names.sandboxes.insert(process, path_id.clone()).is_none() {
             let container = path_id.clone();
             effects.asks.push(Ask::Sandbox { process, container });
         }
@@ -298,7 +303,7 @@ impl RegistryState {
                 engines: Engines::Any,
             };
             entry.lookup = Some(lookup.clone());
-            entry.sandboxes = HashSet::new();
+            self.names.sandboxes.retain(|_, of| of != path_id);
             let paths = self.names.by_lookup.entry(lookup.clone()).or_default();
             paths.insert(path_id.clone());
             effects.resolves.push(lookup);
@@ -321,9 +326,16 @@ impl RegistryState {
                 && now.monotonic_ns.saturating_sub(since) >= NAME_DEADLINE_NS
             {
                 entry.naming = Naming::Late;
-                entry.sandboxes = HashSet::new();
                 late.push(path_id.clone());
             }
+        }
+        if !late.is_empty() {
+            let entries = &self.names.entries;
+            let waits = |of: &ContainerId| {
+                let entry = entries.get(of);
+                entry.is_some_and(|entry| matches!(entry.naming, Naming::Asked(_)))
+            };
+            self.names.sandboxes.retain(|_, of| waits(of));
         }
         for path_id in late {
             self.release(&path_id, now, effects);

@@ -97,6 +97,8 @@ impl RegistryState {
                     process.exited_ns = None;
                 }
                 process.enter(owner.cgroup);
+                let key = process.key;
+                self.names.executed(key);
                 self.place(tgid, now, effects);
             }
             None => {

@@ -380,8 +380,15 @@ fn the_sandbox_of_a_pod_says_which_it_is() {
         container: container.clone(),
         id: id.map(Arc::from),
     };
-    // A helper of the sandbox.
+    // A helper of the sandbox; or it was asked before it was the sandbox.
     assert!(registry.answer(answer(None), now(2)).resolves.is_empty());
+    let asks = |registry: &mut RegistryState, event| registry.apply([event], now(2)).asks;
+    assert_eq!(asks(&mut registry, Event::SocketSeen(socket(6, process))), []);
+    let again = Ask::Sandbox {
+        process: *whom,
+        container: container.clone(),
+    };
+    assert_eq!(asks(&mut registry, exec(process)), [again]);
     let mut asked = registry.answer(answer(Some(X)), now(3)).resolves;
     let mut metadata = Metadata::new(Runtime::Containerd);
     metadata.set_labels([
@@ -390,7 +397,45 @@ fn the_sandbox_of_a_pod_says_which_it_is() {
         ("io.kubernetes.pod.uid", uid),
     ]);
     told(&mut registry, &asked.remove(0), Found::Known(Arc::new(metadata)), 4);
-    assert_eq!(shown(&mut registry), [row("/k8s/shop/db-0/sandbox", 1, 1, 1)]);
+    assert_eq!(shown(&mut registry), [row("/k8s/shop/db-0/sandbox", 1, 2, 2)]);
+}
+
+/// Anybody may say of himself that he is that sandbox: the answer is for those of the pod.
+#[test]
+fn whoever_claims_to_be_a_sandbox_takes_nothing_from_it() {
+    let mut registry = asking(false, &[]);
+    let uids = [
+        "7eca4b0c-0000-4000-8000-000000000001",
+        "7eca4b0c-0000-4000-8000-00000000000f",
+    ];
+    let mut lookups = Vec::new();
+    for (cgroup, tgid, uid) in [(A, 5, uids[0]), (B, 6, uids[1])] {
+        let process = at(2, tgid, cgroup);
+        registry.apply(
+            [started(process, 1), Event::SocketSeen(socket(tgid.into(), process))],
+            now(2),
+        );
+        let path = Some(format!("/kubepods/besteffort/pod{uid}").into());
+        registry.answer(Answer::Cgroup { cgroup, path }, now(2));
+        let claim = Answer::Sandbox {
+            container: format!("/pod/{uid}/sandbox").into(),
+            id: Some(Arc::from(X)),
+        };
+        lookups.extend(registry.answer(claim, now(2)).resolves);
+    }
+    assert_eq!(lookups[0], lookups[1]);
+    let mut metadata = Metadata::new(Runtime::Containerd);
+    metadata.set_labels([
+        ("io.kubernetes.pod.name", "db-0"),
+        ("io.kubernetes.pod.namespace", "shop"),
+        ("io.kubernetes.pod.uid", uids[0]),
+    ]);
+    told(&mut registry, &lookups[0], Found::Known(Arc::new(metadata)), 3);
+    let other = format!("/pod/{}/sandbox", uids[1]);
+    assert_eq!(
+        shown(&mut registry),
+        [row("/k8s/shop/db-0/sandbox", 1, 1, 1), row(&other, 1, 1, 1)]
+    );
 }
 
 /// Each run of a job has a path of its own, and the name of all.
