@@ -86,7 +86,7 @@ impl Routes {
             Answer::To(actual) => {
                 let class = Class::Translated { last_ns: now_ns };
                 // Without room it is asked for all the same.
-                let _ = self.classes.insert(place, class);
+                drop(self.classes.insert(place, class));
                 Some(actual)
             }
             Answer::Direct | Answer::Unknown => None,
@@ -96,7 +96,7 @@ impl Routes {
                 actual,
                 seen_ns: now_ns,
             };
-            let _ = self.sockets.insert(event.socket, open);
+            drop(self.sockets.insert(event.socket, open));
         }
         // It may have been known until a moment ago.
         let forgotten = answer == Answer::Unknown && ended && now_ns.saturating_sub(event.time_ns) > REMEMBERED_NS;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Event(Event),
+    Event(Box<Event>),
     AnswerCgroup(u64, Option<usize>),
     AnswerProcess(u32, Option<usize>),
     AnswerApplication(u32, bool),
@@ -164,7 +164,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        12 => any_event().prop_map(Step::Event),
+        12 => any_event().prop_map(|event| Step::Event(Box::new(event))),
         2 => (2u64..5, prop::option::weighted(0.8, 0..PATHS.len())).prop_map(|(cgroup, path)| Step::AnswerCgroup(cgroup, path)),
         2 => (1u32..8, prop::option::of(0..PATHS.len())).prop_map(|(tgid, path)| Step::AnswerProcess(tgid, path)),
         4 => (0usize..4, prop::option::weighted(0.8, 0usize..3)).prop_map(|(of, name)| Step::AnswerRuntime(of, name)),
@@ -193,7 +193,7 @@ fn run(steps: Vec<Step>, actors: bool) -> RegistryState {
         let effects = match step {
             Step::Event(event) => {
                 expected = u64::from(event.kind().is_some());
-                registry.apply([event], at)
+                registry.apply([*event], at)
             }
             Step::AnswerCgroup(cgroup, path) => {
                 let path = path.map(|path| PATHS[path].into());
@@ -235,9 +235,10 @@ fn run(steps: Vec<Step>, actors: bool) -> RegistryState {
 fn opened(steps: &[Step]) -> i64 {
     let mut open = BTreeMap::new();
     for step in steps {
-        match step {
-            Step::Event(Event::SocketSeen(event)) if !event.listening => drop(open.insert(event.socket, ())),
-            Step::Event(Event::ConnectionClosed(event)) => drop(open.remove(&event.socket)),
+        let Step::Event(event) = step else { continue };
+        match &**event {
+            Event::SocketSeen(event) if !event.listening => drop(open.insert(event.socket, ())),
+            Event::ConnectionClosed(event) => drop(open.remove(&event.socket)),
             _ => {}
         }
     }
