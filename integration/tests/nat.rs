@@ -194,7 +194,7 @@ fn a_service_of_the_host() {
     let Some(scene) = Scene::new() else { return };
     if std::fs::read_link("/proc/1/ns/net").is_ok() {
         // Then the machine's own namespace is the host's, and its rules are not this test's to change.
-        return eprintln!("SKIPPED: the first process is to be seen");
+        return writeln!(std::io::stderr(), "SKIPPED: the first process is to be seen").unwrap();
     }
     scene.nft(&scene.router, "prerouting");
     let agent = Agent::builder().set("HOST__NETNS", &scene.router.path()).start();

@@ -1,6 +1,5 @@
 //! Ports that Docker publishes, from everywhere one may connect to them: the host's address leads through the kernel's
 //! translation, from the host and from another namespace, a loopback address to a proxy, which connects on.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 use std::time::Duration;
 use tarsier_integration::{Agent, Cgroup, Netns, Place, Script, free_port, require_root, require_tool};
 
