@@ -302,7 +302,7 @@ fn a_wrong_variable_is_named() {
         ),
         (
             ("TARSIER__gc__interval", "1m"),
-            "environment variable TARSIER__gc__interval: no such section, there are ADMIN, AGENT, CONTAINERS, \
+            "environment variable TARSIER__gc__interval: no such section, there are ADMIN, AGENT, CONNTRACK, CONTAINERS, \
              FILTERS, GC, HOST, HTTP, IDENTITY, KERNEL, LOG, NETWORK, REGISTRY, RUNTIMES, SUPERVISOR",
         ),
         (
