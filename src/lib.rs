@@ -4,6 +4,7 @@
 //!  kernel    bpf-programs/: hooks, totals per socket, the news ring
 //!  (1) tracer/     drains the ring, reads the totals
 //!  (2) decode/     record to event
+//!      conntrack/  where connections go whose destination is changed on the way
 //!  (4) registry/   process to cgroup to container; the only router
 //!  (5) container/  one actor per container: connections, destinations, listens
 //!      runtimes/   who is this container: Docker, Podman, containerd, CRI-O, systemd

@@ -211,6 +211,11 @@ impl Actor for ConntrackActor {
         context.set_mailbox_capacity(16);
         // What a predecessor has said there would never be asked for again.
         self.kernel.lock().forget_direct();
+        if let Some(lookups) = &mut self.lookups {
+            self.failure = lookups.probe().err().as_ref().map(reason);
+            self.asked = true;
+            self.say_how_it_went();
+        }
         context.run_interval(Duration::from_secs(1), Self::tick);
     }
 

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use std::{
     collections::HashMap,
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -60,22 +61,41 @@ impl Lookups {
         self.barred
     }
 
+    /// Finds out what it may ask, before anything has to be asked.
+    pub(super) fn probe(&mut self) -> io::Result<()> {
+        if !self.is_tracked() {
+            return Ok(());
+        }
+        // Where one is already, it takes the same power to go.
+        let there = inside(&self.proc.join("self/ns/net"), || Ok(()));
+        self.barred = there.is_err_and(|error| Errno::from_io_error(&error) == Some(Errno::PERM));
+        let nobody = SocketAddr::from(([192, 0, 2, 1], 1));
+        Conntrack::open()?.ask(nobody, nobody).map(drop)
+    }
+
+    fn is_tracked(&mut self) -> bool {
+        self.tracks = self.tracks || self.proc.join("sys/net/netfilter/nf_conntrack_max").exists();
+        self.tracks
+    }
+
     /// `None`: who would know cannot be asked any more.
     pub(super) fn ask(&mut self, event: &SocketEvent) -> io::Result<Option<Answer>> {
-        self.tracks = self.tracks || self.proc.join("sys/net/netfilter/nf_conntrack_max").exists();
-        if !self.tracks {
+        if !self.is_tracked() {
             return Ok(Some(Answer::Unknown));
         }
-        let there = self.ask_in(event.netns, event)?;
-        if matches!(there, Some(Answer::To(_))) || event.netns == self.host {
-            return Ok(there);
+        // What stays inside the namespace may have the addresses of something else outside.
+        let leaves = event.netns != self.host && !event.remote.ip().is_loopback();
+        // The host first: it is always at hand, and translates for all others.
+        let at_host = if leaves { self.ask_in(self.host, event)? } else { None };
+        if let Some(Answer::To(_)) = at_host {
+            return Ok(at_host);
         }
-        // For good, and not for want of a way.
-        let there = there.or(self.barred.then_some(Answer::Unknown));
-        Ok(match self.ask_in(self.host, event)? {
-            Some(Answer::To(actual)) => Some(Answer::To(actual)),
-            Some(Answer::Direct) if there.is_some() => Some(Answer::Direct),
-            _ => there,
+        let there = self.ask_in(event.netns, event)?;
+        Ok(match there {
+            Some(Answer::Unknown) => at_host.or(there),
+            // For good, and not for want of a way.
+            None if self.barred => at_host.or(Some(Answer::Unknown)),
+            there => there,
         })
     }
 
