@@ -77,7 +77,19 @@ fn question(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u8> {
         IpAddr::V4(_) => NetfilterProtoFamily::IPv4,
         IpAddr::V6(_) => NetfilterProtoFamily::IPv6,
     };
-    let tuple = vec![
+    let get = ConntrackMessage::Get(vec![ConntrackAttribute::CtaTupleOrig(tuple(from, to))]);
+    let message = NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), get);
+    let mut header = NetlinkHeader::default();
+    (header.flags, header.sequence_number) = (NLM_F_REQUEST, sequence);
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+fn tuple(from: SocketAddr, to: SocketAddr) -> Vec<Tuple> {
+    vec![
         Tuple::Ip(vec![
             IPTuple::SourceAddress(from.ip()),
             IPTuple::DestinationAddress(to.ip()),
@@ -87,16 +99,7 @@ fn question(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u8> {
             ProtoTuple::SourcePort(from.port()),
             ProtoTuple::DestinationPort(to.port()),
         ]),
-    ];
-    let get = ConntrackMessage::Get(vec![ConntrackAttribute::CtaTupleOrig(tuple)]);
-    let message = NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), get);
-    let mut header = NetlinkHeader::default();
-    (header.flags, header.sequence_number) = (NLM_F_REQUEST, sequence);
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
+    ]
 }
 
 /// `None`: it is no answer to this question.
@@ -173,18 +176,7 @@ mod tests {
     }
 
     fn tuple(from: &str, to: &str) -> Vec<Tuple> {
-        let (from, to) = (address(from), address(to));
-        vec![
-            Tuple::Ip(vec![
-                IPTuple::SourceAddress(from.ip()),
-                IPTuple::DestinationAddress(to.ip()),
-            ]),
-            Tuple::Proto(vec![
-                ProtoTuple::Protocol(Protocol::Tcp),
-                ProtoTuple::SourcePort(from.port()),
-                ProtoTuple::DestinationPort(to.port()),
-            ]),
-        ]
+        super::tuple(address(from), address(to))
     }
 
     fn entry(asked: Vec<Tuple>, replies: Vec<Tuple>) -> Vec<u8> {
