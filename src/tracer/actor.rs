@@ -6,6 +6,7 @@
 //! panics, its successor goes on where it stopped.
 use super::{
     batch::decode_batch,
+    crowding::Crowding,
     error::KernelError,
     files::FilesPasses,
     kernel::{Kernel, RawBatch},
@@ -57,6 +58,7 @@ pub struct TracerActor {
     next_sums_ns: u64,
     next_inventory_ns: u64,
     last_inventory_ns: u64,
+    crowding: Crowding,
     files: FilesPasses,
     next_retry_ns: u64,
     last_tick_ns: u64,
@@ -114,6 +116,7 @@ impl TracerActor {
             next_sums_ns: 0,
             next_inventory_ns: 0,
             last_inventory_ns: 0,
+            crowding: Crowding::new(blueprint.settings.inventory_interval),
             files: FilesPasses::new(blueprint.settings.files_interval),
             next_retry_ns: 0,
             last_tick_ns: blueprint.ctx.clock.monotonic_ns(),
@@ -284,10 +287,10 @@ impl TracerActor {
     fn take_inventory(&mut self, now: Now) {
         // While news is being lost there would be one after the other.
         const AT_MOST_EVERY: Duration = Duration::from_secs(1);
-        const CROWDED: Duration = Duration::from_secs(10);
-        let past = |interval| now.monotonic_ns >= self.last_inventory_ns + nanos(interval);
-        let lost = self.losses.sockets && past(AT_MOST_EVERY);
-        let crowded = past(CROWDED) && self.kernel.lock().is_crowded();
+        let since_last = Duration::from_nanos(now.monotonic_ns.saturating_sub(self.last_inventory_ns));
+        let lost = self.losses.sockets && since_last >= AT_MOST_EVERY;
+        let is_crowded = self.kernel.lock().is_crowded();
+        let crowded = self.crowding.is_due(is_crowded, since_last);
         if now.monotonic_ns < self.next_inventory_ns && !lost && !crowded {
             return;
         }

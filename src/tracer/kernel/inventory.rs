@@ -35,9 +35,6 @@ impl Kernel {
             let visited = self.inventory_of_waiting(features);
             self.forget_listeners(&visited, now_ns);
         }
-        if let Some(loaded) = &mut self.loaded {
-            loaded.settled = None;
-        }
         Ok(true)
     }
 
@@ -76,11 +73,10 @@ impl Kernel {
         }
     }
 
-    /// Whether many connections are where only young ones should be: an inventory moves them, but for those that no
+    /// Whether many connections are where only young ones should be: an inventory moves those that a pass has shown and a
     /// descriptor leads to.
     pub fn is_crowded(&self) -> bool {
-        let Some(loaded) = &self.loaded else { return false };
-        let more = |settled| loaded.young > settled + u64::from(YOUNG_SLOTS / 4);
-        loaded.young > u64::from(YOUNG_SLOTS / 2) && loaded.settled.is_some_and(more)
+        let young = self.loaded.as_ref().map_or(0, |loaded| loaded.young);
+        young > u64::from(YOUNG_SLOTS / 2)
     }
 }

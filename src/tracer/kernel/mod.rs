@@ -68,8 +68,6 @@ struct Loaded {
     files_pass: Array<MapData, FilesPass>,
     /// Slots of `YOUNG` that the last totals pass showed.
     young: u64,
-    /// The same of the first pass after an inventory.
-    settled: Option<u64>,
     spills: Spills,
     counters: Arc<Counters>,
 }
@@ -349,7 +347,6 @@ impl Kernel {
         let young = batch.seen.len() / size_of::<SocketRecord>();
         totals.read(&mut batch.seen).map_err(unreadable)?;
         loaded.young = young as u64;
-        loaded.settled.get_or_insert(young as u64);
         Ok(true)
     }
 
@@ -441,7 +438,6 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
             PerCpuArray::try_from(take(map::COUNTERS)?).map_err(typed(map::COUNTERS))?,
         )),
         young: 0,
-        settled: None,
         iterators: Vec::new(),
         attached: [false; UNITS.len()],
         hook: None,
