@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 use tarsier::{
-    base::clock::SystemClock,
+    base::{clock::SystemClock, memory::keep_large_apart},
     cli::{self, CliError, Command, NoCommand},
     config::ConfigError,
     run,
@@ -17,6 +17,7 @@ const FAILED: u8 = 1;
 const WRONG: u8 = 2;
 
 fn main() -> ExitCode {
+    keep_large_apart();
     let command = match cli::parse(env::args_os()) {
         Ok(command) => command,
         Err(NoCommand::Asked(text)) => {
