@@ -20,15 +20,17 @@ where
     to.do_send(message);
 }
 
-/// For copies that an observer may miss.
-pub fn offer<M>(to: &Recipient<M>, message: M, dropped: &Dropped)
+/// For copies that an observer may miss. Says whether there was room.
+pub fn offer<M>(to: &Recipient<M>, message: M, dropped: &Dropped) -> bool
 where
     M: Message + Send + 'static,
     M::Result: Send,
 {
-    if to.try_send(message).is_err() {
+    let taken = to.try_send(message).is_ok();
+    if !taken {
         dropped.0.fetch_add(1, Ordering::Relaxed);
     }
+    taken
 }
 
 /// Counts the copies that found no room.
@@ -120,14 +122,12 @@ mod tests {
         let deaf = Deaf.start().recipient();
         // Lets it start, and so have its small mailbox.
         deaf.send(Word).await.unwrap();
-        for _ in 0..10 {
-            offer(&deaf, Word, &dropped);
-        }
+        let refused = (0..10).filter(|_| !offer(&deaf, Word, &dropped)).count() as u64;
         let [(actor, message, lost)] = depths.read_dropped()[..] else {
             panic!("one counter")
         };
         assert_eq!((actor, message), ("deaf", "Word"));
-        assert!((1..10).contains(&lost), "{lost}");
+        assert!((1..10).contains(&lost) && lost == refused, "{lost} {refused}");
         tell(&deaf, Word);
         deaf.send(Word).await.unwrap();
     }
