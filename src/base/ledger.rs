@@ -33,6 +33,14 @@ pub enum Reason {
     PendingFull,
 }
 
+impl Reason {
+    /// As in the label `reason`.
+    pub fn as_str(self) -> &'static str {
+        let found = REASONS.iter().find(|(reason, _, _)| *reason == self);
+        found.map_or("", |(_, name, _)| name)
+    }
+}
+
 pub const REASONS: [(Reason, &str, Class); 17] = [
     (Reason::Thread, "thread", Class::Policy),
     (Reason::KernelThread, "kernel_thread", Class::Policy),

@@ -75,6 +75,13 @@ pub fn process(proc_root: &Path, tgid: u32) -> Result<Option<Process>, CollectEr
     read(proc_root, tgid, &mut CgroupFiles::default())
 }
 
+/// With the file that says where it is placed, as it is.
+pub fn process_with_file(proc_root: &Path, tgid: u32) -> Result<Option<(Process, Vec<u8>)>, CollectError> {
+    let mut known = CgroupFiles::default();
+    let process = read(proc_root, tgid, &mut known)?;
+    Ok(process.map(|process| (process, known.into_keys().next().unwrap_or_default())))
+}
+
 /// When the process began whose directory this is.
 pub(super) fn start_ns(dir: &Dir) -> Option<u64> {
     let stat = Stat::parse(&dir.read("stat", MAX_STAT_BYTES).ok()?)?;

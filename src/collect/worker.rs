@@ -14,7 +14,7 @@ use crate::{
     decode::{Comm, Role},
     registry::{
         effects::{Answer, Ask},
-        identity::{CgroupFile, CgroupRoot, placement},
+        identity::{CgroupFile, CgroupPath, CgroupRoot, PathRule, placement, placement_by},
         state::{Inventory, Node, ProcessFound, SocketFound},
     },
 };
@@ -38,6 +38,15 @@ pub struct Worker {
     features: Arc<Features>,
     clock: Arc<dyn Clock>,
     batches: AtomicU64,
+}
+
+/// A process, and how its place was read from its file.
+#[derive(Debug)]
+pub struct Placed {
+    pub process: processes::Process,
+    pub file: Vec<u8>,
+    pub path: CgroupPath,
+    pub rule: PathRule,
 }
 
 #[derive(Debug)]
@@ -80,6 +89,20 @@ impl Worker {
             answers: work.asks.into_iter().map(|ask| self.answer(ask, batch)).collect(),
             inventory: if work.inventory { self.inventory() } else { None },
         }
+    }
+
+    /// Where /proc says that a process is placed; `None`: there is no such process.
+    pub fn placed(&self, tgid: u32) -> Result<Option<Placed>, CollectError> {
+        let found = processes::process_with_file(&self.proc, tgid)?;
+        Ok(found.map(|(process, file)| {
+            let (path, rule) = placement_by(&process.cgroups, &self.shown);
+            Placed {
+                process,
+                file,
+                path,
+                rule,
+            }
+        }))
     }
 
     fn answer(&self, ask: Ask, batch: u64) -> Answer {

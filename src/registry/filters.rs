@@ -50,18 +50,24 @@ impl Filters {
 
     /// `metadata`: what is known so far. More of it can only hide.
     pub fn allows(&self, id: &ContainerId, metadata: Option<&Metadata>) -> Verdict {
-        let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.is_match(id.as_str()));
-        if matches(&self.deny) {
-            return Verdict::Hidden(HiddenReason::Denied);
+        self.decide(id, metadata).0
+    }
+
+    /// With the pattern that decided, if one did.
+    pub fn decide(&self, id: &ContainerId, metadata: Option<&Metadata>) -> (Verdict, Option<&Pattern>) {
+        let first = |patterns: &'_ [Pattern]| patterns.iter().position(|pattern| pattern.is_match(id.as_str()));
+        if let Some(at) = first(&self.deny) {
+            return (Verdict::Hidden(HiddenReason::Denied), self.deny.get(at));
         }
-        if !self.allow.is_empty() && !matches(&self.allow) {
-            return Verdict::Hidden(HiddenReason::NotAllowed);
+        let allowed = first(&self.allow);
+        if !self.allow.is_empty() && allowed.is_none() {
+            return (Verdict::Hidden(HiddenReason::NotAllowed), None);
         }
         let unit = metadata.and_then(|metadata| metadata.unit.as_ref());
         if self.skip_system_services && (has_system_name(id) || unit.is_some_and(serves_the_system)) {
-            return Verdict::Hidden(HiddenReason::SystemService);
+            return (Verdict::Hidden(HiddenReason::SystemService), None);
         }
-        Verdict::Shown
+        (Verdict::Shown, allowed.and_then(|at| self.allow.get(at)))
     }
 }
 
@@ -138,6 +144,10 @@ mod tests {
         );
         assert_eq!(ask(&both, "/docker/other", None), "not_allowed");
         assert_eq!(ask(&both, "/docker/k8s/x", None), "not_allowed");
+        let by = |id: &str| both.decide(&id.into(), None).1.map(Pattern::as_str);
+        assert_eq!(by("/k8s/kube-system/dns-0/dns"), Some("/kube-system/"));
+        assert_eq!(by("/k8s/shop/db-0/app"), Some("^/k8s/"));
+        assert_eq!(by("/docker/other"), None);
         let deny = filters(&[], &["shop"]);
         assert_eq!(ask(&deny, "/k8s/shop/db-0/app", None), "denied");
         assert_eq!(ask(&deny, "/docker/other", None), "shown");

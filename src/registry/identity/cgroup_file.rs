@@ -122,36 +122,68 @@ pub struct CgroupPath {
     pub removed: bool,
 }
 
+/// Why a path is the one that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathRule {
+    /// Kubernetes' wins wherever it stands.
+    PodOfCpu,
+    PodOfMemory,
+    Unified,
+    /// Of v1 hierarchies in this order, where the unified one says nothing.
+    Cpu,
+    Memory,
+    Systemd,
+    /// None says anything but the root.
+    Nowhere,
+}
+
+impl PathRule {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PodOfCpu => "pod_of_cpu",
+            Self::PodOfMemory => "pod_of_memory",
+            Self::Unified => "unified",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Systemd => "systemd",
+            Self::Nowhere => "nowhere",
+        }
+    }
+}
+
 /// The path that counts. Kubernetes' wins wherever it stands, since with some runtimes the unified path is that of the
 /// runtime's own service.
 pub fn placement(file: &CgroupFile, root: &CgroupRoot) -> CgroupPath {
+    placement_by(file, root).0
+}
+
+/// With the reason.
+pub fn placement_by(file: &CgroupFile, root: &CgroupRoot) -> (CgroupPath, PathRule) {
     let resolve = |path: &Option<String>| path.as_deref().and_then(|path| root.resolve(path));
     let (cpu, memory) = (resolve(&file.cpu), resolve(&file.memory));
-    let pod = [&cpu, &memory]
-        .into_iter()
-        .flatten()
-        .find(|path| path.starts_with("/kubepods"))
-        .cloned();
-    if let Some(path) = pod {
-        return CgroupPath {
-            path: path.into(),
-            removed: false,
-        };
-    }
-    if let Some(path) = resolve(&file.unified) {
-        return CgroupPath {
-            path: path.into(),
-            removed: file.removed,
-        };
-    }
-    let path = cpu
-        .or(memory)
-        .or_else(|| resolve(&file.systemd))
-        .unwrap_or_else(|| "/".to_owned());
-    CgroupPath {
-        path: path.into(),
-        removed: false,
-    }
+    let is_pod = |path: &Option<String>| path.as_deref().is_some_and(|path| path.starts_with("/kubepods"));
+    let unified = resolve(&file.unified);
+    let (path, rule) = if is_pod(&cpu) {
+        (cpu, PathRule::PodOfCpu)
+    } else if is_pod(&memory) {
+        (memory, PathRule::PodOfMemory)
+    } else if unified.is_some() {
+        (unified, PathRule::Unified)
+    } else if cpu.is_some() {
+        (cpu, PathRule::Cpu)
+    } else if memory.is_some() {
+        (memory, PathRule::Memory)
+    } else {
+        match resolve(&file.systemd) {
+            Some(path) => (Some(path), PathRule::Systemd),
+            None => (None, PathRule::Nowhere),
+        }
+    };
+    let path = CgroupPath {
+        path: path.as_deref().unwrap_or("/").into(),
+        removed: rule == PathRule::Unified && file.removed,
+    };
+    (path, rule)
 }
 
 #[cfg(test)]
@@ -197,6 +229,22 @@ mod tests {
         let file = "4:memory:/kubepods.slice/x\n3:cpu:/c\n0::/reserved.slice/containerd.service\n";
         assert_eq!(host(file), "/kubepods.slice/x");
         assert_eq!(host("1:name=systemd:/kubepods/x\n0::/u\n"), "/u");
+    }
+
+    #[test]
+    fn the_reason_goes_with_the_path() {
+        for (file, expected) in [
+            ("3:cpu:/kubepods/x\n0::/u\n", "pod_of_cpu"),
+            ("4:memory:/kubepods/x\n3:cpu:/c\n0::/u\n", "pod_of_memory"),
+            ("3:cpu:/c\n0::/u\n", "unified"),
+            ("5:name=systemd:/s\n4:memory:/m\n3:cpu:/c\n0::/\n", "cpu"),
+            ("5:name=systemd:/s\n4:memory:/m\n3:cpu:/\n", "memory"),
+            ("5:name=systemd:/s\n0::/init.scope\n", "systemd"),
+            ("0::/\n", "nowhere"),
+        ] {
+            let (_, rule) = placement_by(&CgroupFile::parse(file.as_bytes()), &CgroupRoot::default());
+            assert_eq!(rule.as_str(), expected, "{file}");
+        }
     }
 
     #[test]

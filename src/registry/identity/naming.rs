@@ -26,16 +26,33 @@ pub enum Named {
 ///
 /// Whoever starts a container chooses its labels and its name, so each is one segment of the id and no more.
 pub fn named(path_id: &ContainerId, metadata: &Metadata, now_unix_s: u64) -> Named {
+    named_by(path_id, metadata, now_unix_s).1
+}
+
+/// With the row that says so; `None`: none does.
+pub fn named_by(path_id: &ContainerId, metadata: &Metadata, now_unix_s: u64) -> (Option<&'static str>, Named) {
     let subject = Subject {
         path_id,
         metadata,
         now_minutes: now_unix_s / 60,
     };
-    ROWS.iter().find_map(|row| row(&subject)).unwrap_or(Named::Unchanged)
+    let answer = |(rule, row): &(&'static str, Row)| Some((Some(*rule), row(&subject)?));
+    ROWS.iter().find_map(answer).unwrap_or((None, Named::Unchanged))
 }
 
+type Row = fn(&Subject<'_>) -> Option<Named>;
+
 /// The first row that answers decides.
-const ROWS: [fn(&Subject<'_>) -> Option<Named>; 8] = [unit, stranger, pod_sandbox, cronjob, pod, swarm, nomad, by_name];
+const ROWS: [(&str, Row); 8] = [
+    ("unit", unit),
+    ("stranger", stranger),
+    ("pod_sandbox", pod_sandbox),
+    ("cronjob", cronjob),
+    ("pod", pod),
+    ("swarm", swarm),
+    ("nomad", nomad),
+    ("by_name", by_name),
+];
 
 struct Subject<'a> {
     path_id: &'a ContainerId,

@@ -49,27 +49,52 @@ pub fn lookup(path: &str) -> Option<Lookup> {
     told(path)?.lookup
 }
 
-fn told(path: &str) -> Option<Told> {
-    let path = Path::new(path);
-    ROWS.iter().find_map(|row| row(&path))
+/// How [`owner`] came to its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerExplained {
+    /// The row that answered; `None`: none did.
+    pub rule: Option<&'static str>,
+    /// Those before it, which had nothing to say.
+    pub passed: Vec<&'static str>,
+    pub owner: Owner,
 }
 
+pub fn explain_owner(path: &str) -> OwnerExplained {
+    let told = told(path);
+    let rule = told.as_ref().map(|told| told.rule);
+    let names = ROWS.iter().map(|(name, _)| *name);
+    OwnerExplained {
+        rule,
+        passed: names.take_while(|name| rule != Some(name)).collect(),
+        owner: told.map_or(Owner::Standalone, |told| told.owner),
+    }
+}
+
+fn told(path: &str) -> Option<Told> {
+    let path = Path::new(path);
+    let answer = |(rule, row): &(&'static str, Row)| Some(Told { rule, ..row(&path)? });
+    ROWS.iter().find_map(answer)
+}
+
+type Row = fn(&Path<'_>) -> Option<Told>;
+
 /// The first row that answers decides.
-const ROWS: [fn(&Path<'_>) -> Option<Told>; 10] = [
-    talos_init,
-    users_and_init,
-    container_monitor,
-    kubernetes,
-    docker,
-    talos,
-    systemd,
-    lxc,
-    any_engine,
-    containerd_by_name,
+const ROWS: [(&str, Row); 10] = [
+    ("talos_init", talos_init),
+    ("users_and_init", users_and_init),
+    ("container_monitor", container_monitor),
+    ("kubernetes", kubernetes),
+    ("docker", docker),
+    ("talos", talos),
+    ("systemd", systemd),
+    ("lxc", lxc),
+    ("any_engine", any_engine),
+    ("containerd_by_name", containerd_by_name),
 ];
 
 /// What a row makes of a path.
 struct Told {
+    rule: &'static str,
     owner: Owner,
     lookup: Option<Lookup>,
 }
@@ -83,7 +108,11 @@ impl Told {
 
 impl From<Owner> for Told {
     fn from(owner: Owner) -> Self {
-        Self { owner, lookup: None }
+        Self {
+            rule: "",
+            owner,
+            lookup: None,
+        }
     }
 }
 
