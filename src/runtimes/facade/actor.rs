@@ -4,7 +4,7 @@
 //! for and the registry who it is. Nobody waits for it. When it ends, the supervisor makes another with new clients, and
 //! what was known is asked for again.
 use super::{
-    Forget, Resolve, Resolved,
+    Forget, Resolve, Resolved, Said,
     state::{FacadeState, Limits},
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
         mailbox::{Depth, tell},
     },
     runtimes::{
-        Runtime,
+        Lookup, Runtime,
         client::{self, Answered, Ask, ClientStarted, ConnectionChanged, RuntimeChanged},
         statistics::{Connection, Outcome, Statistics},
     },
@@ -169,6 +169,19 @@ impl Handler<ClientStarted> for RuntimesActor {
 
     fn handle(&mut self, message: ClientStarted, _: &mut Context<Self>) {
         self.clients.insert(message.runtime, (message.token, message.ask));
+    }
+}
+
+/// Whom a question went to, and what they said. `None`: nobody has asked it.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Vec<(Runtime, Said)>>")]
+pub struct ExplainLookup(pub Lookup);
+
+impl Handler<ExplainLookup> for RuntimesActor {
+    type Result = MessageResult<ExplainLookup>;
+
+    fn handle(&mut self, message: ExplainLookup, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.state.explain(&message.0).map(<[_]>::to_vec))
     }
 }
 

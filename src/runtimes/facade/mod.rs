@@ -30,3 +30,27 @@ pub struct Resolved {
     pub lookup: Lookup,
     pub found: Found,
 }
+
+/// What became of a question to one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    Known,
+    Nobody,
+    Unanswered,
+    /// There is no such runtime here.
+    Absent,
+    /// It was not connected, and so not asked.
+    NotConnected,
+}
+
+impl Said {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::Nobody => "nobody",
+            Self::Unanswered => "unanswered",
+            Self::Absent => "absent",
+            Self::NotConnected => "not_connected",
+        }
+    }
+}

@@ -8,7 +8,7 @@
 //! | known | as long as there is room | when it changes, or its runtime comes back; or one that should have been asked first |
 //! | nobody | as long as there is room | by a question after some seconds; when a runtime comes back |
 //! | unanswered | as long as there is room | after a back-off, and when a runtime comes back or turns out to be absent |
-use super::{Found, Resolved};
+use super::{Found, Resolved, Said};
 use crate::runtimes::{Change, Engines, Lookup, Runtime, client::Answer, metadata::Metadata, statistics::Connection};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -50,6 +50,8 @@ struct Entry {
     known: Option<Arc<Metadata>>,
     told: Option<Found>,
     round: Option<Round>,
+    /// Who said what in the last round, or in this one.
+    said: Vec<(Runtime, Said)>,
     /// Asked for since the last answer.
     owed: bool,
     /// It changed while it was being asked for.
@@ -153,6 +155,11 @@ impl FacadeState {
         self.evicted
     }
 
+    /// Whom a question went to, in that order, and what they said when they were last asked.
+    pub fn explain(&self, lookup: &Lookup) -> Option<&[(Runtime, Said)]> {
+        self.entries.get(lookup).map(|entry| entry.said.as_slice())
+    }
+
     /// What the last calls want done.
     pub fn take_effects(&mut self) -> Effects {
         mem::take(&mut self.effects)
@@ -187,6 +194,12 @@ impl FacadeState {
         if order(lookup).get(round.place) != Some(&runtime) {
             return;
         }
+        let said = match answer {
+            Answer::Known(_) => Said::Known,
+            Answer::Nobody => Said::Nobody,
+            Answer::Unanswered => Said::Unanswered,
+        };
+        entry.said.push((runtime, said));
         match answer {
             Answer::Known(metadata) => {
                 entry.known = Some(metadata);
@@ -368,6 +381,7 @@ impl FacadeState {
     fn begin(&mut self, lookup: &Lookup, now_ns: u64) {
         if let Some(entry) = self.entries.get_mut(lookup) {
             entry.stale = false;
+            entry.said.clear();
             entry.round = Some(Round {
                 place: 0,
                 unanswered: false,
@@ -385,8 +399,11 @@ impl FacadeState {
         while let Some(runtime) = order(lookup).get(round.place) {
             match self.connections.get(runtime) {
                 Some(Connection::Connected) => return self.effects.asks.push((*runtime, lookup.clone())),
-                None | Some(Connection::Absent | Connection::Off) => {}
-                Some(Connection::Connecting | Connection::Broken) => round.unanswered = true,
+                None | Some(Connection::Absent | Connection::Off) => entry.said.push((*runtime, Said::Absent)),
+                Some(Connection::Connecting | Connection::Broken) => {
+                    entry.said.push((*runtime, Said::NotConnected));
+                    round.unanswered = true;
+                }
             }
             round.place += 1;
         }

@@ -2,18 +2,21 @@
 mod scene;
 
 use super::{
+    Said,
     actor::{ClientLost, Retire},
-    state::Limits,
+    state::{FacadeState, Limits},
 };
 use crate::{
     base::{features::State, mailbox::tell},
     runtimes::{
         Change, Engines, Lookup, Runtime,
+        client::Answer,
+        metadata::Metadata,
         statistics::{Connection, Outcome},
     },
 };
 use scene::{A_MOMENT, Mood, NONE, Scene, engine, fake, id};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 #[actix::test]
@@ -383,4 +386,28 @@ async fn what_there_is_to_see() {
     assert_eq!(of(0)["calls"]["unknown"], 1);
     assert_eq!(of(0)["sockets"][0], "/fake");
     assert_eq!(seen["cached"], 1);
+}
+
+#[test]
+fn whom_a_question_went_to_and_what_they_said() {
+    let mut state = FacadeState::new(Limits::default(), [Runtime::Docker, Runtime::Containerd]);
+    let lookup = Lookup::Engine {
+        id: "01".into(),
+        engines: Engines::Docker,
+    };
+    assert_eq!(state.explain(&lookup), None);
+    state.connection(Runtime::Docker, Connection::Connected, 0);
+    state.resolve(&lookup, 0);
+    assert_eq!(state.explain(&lookup), Some(&[][..]));
+    state.answered(Runtime::Docker, &lookup, Answer::Nobody, 0);
+    let (docker, podman) = ((Runtime::Docker, Said::Nobody), (Runtime::Podman, Said::Absent));
+    let expected = [docker, podman, (Runtime::Containerd, Said::NotConnected)];
+    assert_eq!(state.explain(&lookup), Some(&expected[..]));
+    // It comes, and all are asked again.
+    state.connection(Runtime::Containerd, Connection::Connected, 1);
+    state.answered(Runtime::Docker, &lookup, Answer::Nobody, 1);
+    let known = Answer::Known(Arc::new(Metadata::new(Runtime::Containerd)));
+    state.answered(Runtime::Containerd, &lookup, known, 1);
+    let expected = [docker, podman, (Runtime::Containerd, Said::Known)];
+    assert_eq!(state.explain(&lookup), Some(&expected[..]));
 }
