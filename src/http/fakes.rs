@@ -158,6 +158,7 @@ impl Handler<GetSnapshot> for FakeRegistry {
                     capacity: 10,
                     rejected: 0,
                 }],
+                subscribers: Vec::new(),
             }
         })
     }
@@ -195,6 +196,8 @@ impl Handler<GetContainers> for FakeSupervisor {
             running: self.running.clone(),
             held: self.registry.clone().map(Addr::recipient),
             registry: self.registry.clone().map(Addr::recipient),
+            runtimes: None,
+            explain: None,
         };
         Box::pin(async move {
             sleep(after).await;

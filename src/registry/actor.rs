@@ -6,6 +6,8 @@
 //! index from /proc, open sockets from the next totals pass.
 use super::{
     effects::{Answer, Ask, Effects, SlotId},
+    hub::{Hub, SubscriberSnapshot},
+    lifecycle::Subscribe,
     messages::{
         CollectGarbage, ContainerLost, ContainerRecipients, ContainerRuns, EventBatch, ReapContainers, RegistryStopped,
         RenameContainer, RuntimesRecipients, SetRuntimes, SpawnContainer, SupervisorRecipients,
@@ -46,8 +48,9 @@ const APPLICATIONS: Limits = Limits {
 const STUCK_NS: u64 = 10_000_000_000;
 
 pub struct RegistryActor {
-    state: RegistryState,
-    ctx: Ctx,
+    pub(super) state: RegistryState,
+    pub(super) ctx: Ctx,
+    pub(super) hub: Hub,
     worker: Arc<Worker>,
     identities: Questions,
     applications: Questions,
@@ -78,14 +81,21 @@ pub struct Blueprint {
     pub recorder: Option<Arc<Recorder>>,
     /// `None`: nobody is asked what containers are called.
     pub runtimes: Option<RuntimesRecipients>,
+    /// Those of the registry before.
+    pub subscriptions: Vec<Subscribe>,
     pub stopped: Recipient<RegistryStopped>,
 }
 
 impl RegistryActor {
     pub fn new(blueprint: Blueprint) -> Self {
+        let ctx = blueprint.ctx;
+        let hub = Hub::of(blueprint.subscriptions, &ctx.depths, ctx.now());
+        let mut state = RegistryState::new(blueprint.settings, blueprint.node);
+        state.tell_lifecycle(hub.is_wanted());
         Self {
-            state: RegistryState::new(blueprint.settings, blueprint.node),
-            ctx: blueprint.ctx,
+            state,
+            ctx,
+            hub,
             worker: blueprint.worker,
             identities: Questions::new(IDENTITIES),
             applications: Questions::new(APPLICATIONS),
@@ -160,6 +170,10 @@ impl RegistryActor {
                 self.containers.remove(slot);
             }
             tell(&self.supervisor.reap, ReapContainers(effects.reaps));
+        }
+        if !effects.lifecycle.is_empty() {
+            self.hub.publish(&effects.lifecycle, self.ctx.now());
+            self.state.tell_lifecycle(self.hub.is_wanted());
         }
         for ask in effects.asks {
             // An identity that finds no room is answered by its deadline.
@@ -389,6 +403,7 @@ pub struct Snapshot {
     pub questions_waiting: usize,
     pub containers_running: usize,
     pub tables: Vec<TableSnapshot>,
+    pub subscribers: Vec<SubscriberSnapshot>,
 }
 
 impl Handler<GetSnapshot> for RegistryActor {
@@ -419,6 +434,7 @@ impl Handler<GetSnapshot> for RegistryActor {
             questions_waiting: self.identities.len() + self.applications.len(),
             containers_running: self.containers.len(),
             tables: tables.into_iter().chain(waiting).collect(),
+            subscribers: self.hub.snapshot(),
         })
     }
 }

@@ -5,6 +5,7 @@ use crate::{
         ledger::{Counts, Outcome},
     },
     container::state::{ContainerEvent, ContainerState},
+    registry::lifecycle::Lifecycle,
     runtimes::{Found, Lookup},
 };
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,8 @@ pub struct Effects {
     pub resolves: Vec<Lookup>,
     /// Of those nobody needs an answer any more.
     pub forgets: Vec<Lookup>,
+    /// For those who have subscribed; empty while nobody has.
+    pub lifecycle: Vec<Lifecycle>,
     /// Of the events that ended here.
     pub outcome: Outcome,
 }

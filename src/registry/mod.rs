@@ -1,10 +1,13 @@
 //! (4) The only router: process to cgroup to container.
 pub mod actor;
 pub mod effects;
+pub mod explain;
 pub mod filters;
 #[cfg(feature = "test-hooks")]
 mod hooks;
+mod hub;
 pub mod identity;
+pub mod lifecycle;
 pub mod messages;
 mod questions;
 mod restarts;

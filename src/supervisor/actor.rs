@@ -14,7 +14,7 @@
 //! | a client of a runtime | the facade keeps its answers, and asks again what was open |
 use super::{
     backoff::Backoffs,
-    messages::{ActorRow, Containers, GetActors, GetContainers},
+    messages::{ActorRow, Containers, Explainer, GetActors, GetContainers},
     runtimes::{RuntimeParts, Runtimes},
 };
 use crate::{
@@ -31,6 +31,7 @@ use crate::{
     registry::{
         actor::{Blueprint as RegistryBlueprint, RegistryActor},
         effects::SlotId,
+        lifecycle::Subscribe,
         messages::{
             CollectGarbage, ContainerLost, ContainerRecipients, ContainerRuns, ReapContainers, RegistryStopped,
             RenameContainer, SpawnContainer, SupervisorRecipients,
@@ -87,6 +88,8 @@ pub struct Supervisor {
     /// Containers whose actor failed, and how long the next one has to wait.
     waits: BTreeMap<SlotId, Duration>,
     cores: u64,
+    /// They outlive the registry that tells them.
+    subscriptions: Vec<Subscribe>,
     pub(super) runtimes: Option<Runtimes>,
     pub(super) ending: bool,
 }
@@ -106,6 +109,7 @@ impl Supervisor {
             containers: BTreeMap::new(),
             waits: BTreeMap::new(),
             cores: 0,
+            subscriptions: Vec::new(),
             ending: false,
         }
     }
@@ -128,6 +132,7 @@ impl Supervisor {
             },
             runtimes: self.runtimes.as_ref().and_then(Runtimes::recipients),
             recorder: self.parts.recorder.clone(),
+            subscriptions: self.subscriptions.clone(),
             stopped: address.recipient(),
         };
         let registry = RegistryActor::start_in_arbiter(&self.parts.core, |_| RegistryActor::new(blueprint));
@@ -357,6 +362,18 @@ impl Handler<TracerStopped> for Supervisor {
     }
 }
 
+impl Handler<Subscribe> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: Subscribe, _: &mut Context<Self>) {
+        self.subscriptions.retain(|of| of.to.connected());
+        self.subscriptions.push(message.clone());
+        if let Some(registry) = &self.registry {
+            tell(&registry.clone().recipient(), message);
+        }
+    }
+}
+
 impl Handler<GetContainers> for Supervisor {
     type Result = MessageResult<GetContainers>;
 
@@ -369,6 +386,11 @@ impl Handler<GetContainers> for Supervisor {
             running: running.collect(),
             held: self.registry.clone().map(Addr::recipient),
             registry: self.registry.clone().map(Addr::recipient),
+            runtimes: self.runtimes.as_ref().and_then(Runtimes::explainer),
+            explain: self.registry.as_ref().map(|registry| Explainer {
+                process: registry.clone().recipient(),
+                address: registry.clone().recipient(),
+            }),
         })
     }
 }

@@ -2,7 +2,11 @@
 use crate::{
     base::ids::ContainerId,
     container::actor::GetSamples,
-    registry::actor::{GetHeldSamples, GetSnapshot},
+    registry::{
+        actor::{GetHeldSamples, GetSnapshot},
+        explain::{ExplainAddress, ExplainProcess},
+    },
+    runtimes::facade::actor::ExplainLookup,
 };
 use actix::{Message, Recipient};
 use serde::Serialize;
@@ -18,6 +22,16 @@ pub struct Containers {
     /// The registry answers for those that have no actor (yet). `None` while it is being restarted.
     pub held: Option<Recipient<GetHeldSamples>>,
     pub registry: Option<Recipient<GetSnapshot>>,
+    /// `None` as well where no runtime is asked.
+    pub runtimes: Option<Recipient<ExplainLookup>>,
+    pub explain: Option<Explainer>,
+}
+
+/// Knows why something belongs where it belongs.
+#[derive(Debug)]
+pub struct Explainer {
+    pub process: Recipient<ExplainProcess>,
+    pub address: Recipient<ExplainAddress>,
 }
 
 #[derive(Debug, Message)]

@@ -8,7 +8,7 @@ use crate::{
         client::{self, ClientStopped, FacadeRecipients, Factory, Handle},
         facade::{
             Resolved,
-            actor::{Blueprint, ClientLost, Retire, RuntimesActor, RuntimesStopped, SetRegistry},
+            actor::{Blueprint, ClientLost, ExplainLookup, Retire, RuntimesActor, RuntimesStopped, SetRegistry},
             state::Limits,
         },
         statistics::{Connection, Statistics},
@@ -62,6 +62,10 @@ impl Runtimes {
             resolve: facade.clone().recipient(),
             forget: facade.recipient(),
         })
+    }
+
+    pub fn explainer(&self) -> Option<Recipient<ExplainLookup>> {
+        self.facade.clone().map(|(_, facade)| facade.recipient())
     }
 
     /// Whom to tell from now on.

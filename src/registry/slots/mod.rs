@@ -1,4 +1,5 @@
 //! Where the states of containers are: held here until they have an actor, and from then on with it.
+mod ends;
 mod naming;
 mod pending;
 mod sockets;
@@ -10,6 +11,7 @@ use sockets::Socket;
 use super::{
     effects::{Effects, SlotId},
     identity,
+    lifecycle::Lifecycle,
     restarts::Restarts,
 };
 use crate::{
@@ -121,6 +123,8 @@ pub(super) struct Slots {
     rejected_pending: u64,
     /// Off in a replay: states stay here.
     actors: bool,
+    /// Somebody wants to know what becomes of processes and containers.
+    pub(super) told: bool,
 }
 
 impl Slots {
@@ -146,11 +150,16 @@ impl Slots {
             rejected: 0,
             rejected_pending: 0,
             actors,
+            told: false,
         }
     }
 
     pub(super) fn get(&self, slot: SlotId) -> Option<&Slot> {
         self.slots.get(&slot)
+    }
+
+    pub(super) fn name(&self, slot: Option<SlotId>) -> Option<ContainerId> {
+        self.slots.get(&slot?)?.id.clone()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SlotId, &Slot)> {
@@ -167,6 +176,13 @@ impl Slots {
 
     pub(super) fn pending(&self) -> usize {
         self.by_process.len()
+    }
+
+    /// Not even made while nobody wants to know it.
+    pub(super) fn tell(&self, effects: &mut Effects, news: impl FnOnce() -> Lifecycle) {
+        if self.told {
+            effects.lifecycle.push(news());
+        }
     }
 
     fn add(&mut self, id: Option<ContainerId>, pending: Option<Pending>, now: Now) -> SlotId {
@@ -194,13 +210,19 @@ impl Slots {
         slot
     }
 
-    /// The slot of a container whose id is known.
-    pub(super) fn of_container(&mut self, id: &ContainerId, now: Now) -> Result<SlotId, Reason> {
+    /// The slot of a container whose id is known. `veiled`: if it is new, nobody is to see it until it has its name.
+    pub(super) fn of_container(
+        &mut self,
+        id: &ContainerId,
+        veiled: bool,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<SlotId, Reason> {
         if let Some(slot) = self.by_id.get(id) {
             return Ok(*slot);
         }
         while self.by_id.len() >= self.max && !self.lingering.is_empty() {
-            self.shorten();
+            self.shorten(effects);
         }
         if self.by_id.len() >= self.max {
             self.rejected += 1;
@@ -208,6 +230,13 @@ impl Slots {
         }
         let slot = self.add(Some(id.clone()), None, now);
         self.by_id.insert(id.clone(), slot);
+        if let Some(entry) = self.slots.get_mut(&slot) {
+            entry.veiled = veiled;
+        }
+        self.tell(effects, || Lifecycle::ContainerAppeared {
+            container: id.clone(),
+            identified: !veiled,
+        });
         Ok(slot)
     }
 
@@ -369,37 +398,7 @@ impl Slots {
         entry.processes = entry.processes.saturating_sub(1);
         entry.restarts.leave(member.start_ns);
         self.mark_zombie(slot, now);
-        let Some(entry) = self.slots.get(&slot) else { return };
-        // A process that did nothing leaves nothing behind.
-        if entry.is_over() && entry.is_bare() {
-            self.remove(slot);
-        } else if entry.is_over() {
-            self.linger(slot);
-        }
-    }
-
-    /// Somewhat longer than its processes: when the next one starts, it has been restarted.
-    fn linger(&mut self, slot: SlotId) {
-        let Some(entry) = self.slots.get_mut(&slot) else { return };
-        if !std::mem::replace(&mut entry.lingers, true) {
-            self.lingering.push_back(slot);
-        }
-        if self.lingering.len() > MAX_LINGERING {
-            self.shorten();
-        }
-    }
-
-    fn shorten(&mut self) {
-        let Some(oldest) = self.lingering.pop_front() else {
-            return;
-        };
-        let Some(entry) = self.slots.get_mut(&oldest) else {
-            return;
-        };
-        entry.lingers = false;
-        if entry.is_over() {
-            self.remove(oldest);
-        }
+        self.end_if_over(slot, effects);
     }
 
     /// What one of the slot's processes is.
@@ -423,17 +422,6 @@ impl Slots {
         {
             entry.zombie_since_ns.get_or_insert(now.boottime_ns);
         }
-    }
-
-    pub(super) fn remove(&mut self, slot: SlotId) -> Option<Slot> {
-        let entry = self.slots.remove(&slot)?;
-        if let Some(id) = &entry.id {
-            self.by_id.remove(id);
-        }
-        if entry.sockets > 0 {
-            self.sockets.retain(|_, socket| socket.slot != slot);
-        }
-        Some(entry)
     }
 
     /// States that are here rather than with an actor.

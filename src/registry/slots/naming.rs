@@ -25,18 +25,14 @@ impl Slots {
         self.by_id.get(id).copied()
     }
 
-    /// Nobody is to see it until it has its name.
-    pub(in crate::registry) fn veil(&mut self, slot: SlotId) {
-        if let Some(entry) = self.slots.get_mut(&slot) {
-            entry.veiled = true;
-        }
-    }
-
-    pub(in crate::registry) fn unveil(&mut self, slot: SlotId, effects: &mut Effects) {
-        if let Some(entry) = self.slots.get_mut(&slot) {
-            entry.veiled = false;
-            self.spawn_if_due(slot, effects);
-        }
+    /// Says whether nobody was to see it until now.
+    pub(in crate::registry) fn unveil(&mut self, slot: SlotId, effects: &mut Effects) -> bool {
+        let Some(entry) = self.slots.get_mut(&slot) else {
+            return false;
+        };
+        let veiled = std::mem::take(&mut entry.veiled);
+        self.spawn_if_due(slot, effects);
+        veiled
     }
 
     pub(in crate::registry) fn rename(&mut self, slot: SlotId, id: &ContainerId, effects: &mut Effects) {
@@ -197,14 +193,5 @@ impl Slots {
         );
         assert!(self.by_id.values().all(|slot| self.slots.contains_key(slot)));
         assert!(self.by_process.values().all(|slot| self.slots.contains_key(slot)));
-    }
-
-    /// With its actor, if it has one, and all that is known of it.
-    pub(in crate::registry) fn drop_slot(&mut self, slot: SlotId, effects: &mut Effects) {
-        if let Some(entry) = self.remove(slot)
-            && !matches!(entry.place, Place::Held(_))
-        {
-            effects.reaps.push(slot);
-        }
     }
 }

@@ -7,7 +7,10 @@
 //! | the only one of its name | nobody's wish to see | it goes, with all it had |
 //! | one of several | called otherwise, or hidden | its processes go, what was counted stays |
 //! | hidden, or taken for bare processes | a container | its processes come |
-use super::{RegistryState, names::Naming};
+use super::{
+    RegistryState,
+    names::{Hidden, Naming},
+};
 use crate::{
     base::{ids::ContainerId, now::Now},
     container::state::ContainerEvent,
@@ -15,9 +18,10 @@ use crate::{
         effects::{Effects, SlotId},
         filters::Verdict,
         identity::{self, Named, Owner},
+        lifecycle::Lifecycle,
         slots::Merged,
     },
-    runtimes::{Found, Lookup, metadata::Metadata},
+    runtimes::{Found, Lookup, Runtime, metadata::Metadata},
 };
 use std::{
     collections::{BTreeSet, HashSet},
@@ -32,50 +36,56 @@ impl RegistryState {
     }
 
     fn answered(&mut self, path_id: &ContainerId, found: &Found, now: Now, effects: &mut Effects) {
-        let (naming, metadata) = match found {
+        let (rule, naming, metadata) = match found {
             // The deadline decides.
             Found::Unanswered => return,
             // What was known stays known when the runtime has forgotten it: its last events are still to come.
             Found::Nobody if self.names.is_known(path_id) => return,
-            Found::Nobody if self.names.is_perhaps(path_id) => (Naming::Path, None),
-            Found::Nobody => (self.filtered(path_id.clone(), None, |_| Naming::Path), None),
+            Found::Nobody if self.names.is_perhaps(path_id) => (None, Naming::Path, None),
+            Found::Nobody => (None, self.filtered(path_id.clone(), None, |_| Naming::Path), None),
             Found::Known(metadata) => {
-                let naming = match identity::named(path_id, metadata, now.wall_ns / 1_000_000_000) {
-                    Named::Ignored(_) => Naming::Hidden,
+                let (rule, named) = identity::named_by(path_id, metadata, now.wall_ns / 1_000_000_000);
+                let naming = match named {
+                    Named::Ignored(reason) => Naming::Hidden(Hidden::Ignored(reason)),
                     Named::Unchanged => self.filtered(path_id.clone(), Some(metadata), |_| Naming::Path),
                     Named::Container(id) => self.filtered(id, Some(metadata), Naming::Name),
                 };
-                (naming, Some(Arc::clone(metadata)))
+                (rule, naming, Some(Arc::clone(metadata)))
             }
         };
         let (before, alone) = (self.names.current(path_id), self.names.is_alone(path_id));
         let waited = self.names.is_asked(path_id);
-        self.names.set(path_id, naming, metadata.clone());
+        let runtime = metadata.as_ref().map(|metadata| metadata.runtime);
+        let first_known = metadata.is_some() && !self.names.is_known(path_id);
+        self.names.set(path_id, rule, naming, metadata.clone());
         let after = self.names.current(path_id);
         if before != after {
             let slot = before.as_ref().and_then(|id| self.slots.of_id(id));
             match (slot.filter(|_| alone), &after) {
                 (Some(slot), None) => self.hide(slot, effects),
-                (Some(slot), Some(id)) => self.called(slot, id, path_id, now, effects),
+                (Some(slot), Some(id)) => self.called((slot, runtime), id, path_id, now, effects),
                 // Those who wait are told below.
                 (None, _) if waited => {}
                 (None, _) => self.transfer(path_id, now, effects),
             }
         }
         // It may have been told what is true of the one that went.
-        if let (false, Some(before)) = (alone, before)
-            && let (Some(slot), Some(metadata)) = (self.slots.of_id(&before), self.names.metadata(&before))
+        if let (false, Some(before)) = (alone, &before)
+            && let (Some(slot), Some(metadata)) = (self.slots.of_id(before), self.names.metadata(before))
         {
             self.slots
                 .route(slot, ContainerEvent::Described(metadata), None, now, effects);
         }
         self.release(path_id, now, effects);
-        if let Some(slot) = after.and_then(|id| self.slots.of_id(&id)) {
+        if let Some(slot) = after.as_ref().and_then(|id| self.slots.of_id(id)) {
             if let Some(metadata) = metadata {
                 let described = ContainerEvent::Described(metadata);
                 self.slots.route(slot, described, None, now, effects);
             }
-            self.slots.unveil(slot, effects);
+            let veiled = self.slots.unveil(slot, effects);
+            if before == after && (veiled || first_known) {
+                self.tell_identified(before, slot, runtime, effects);
+            }
         }
     }
 
@@ -87,18 +97,45 @@ impl RegistryState {
     ) -> Naming {
         match self.settings.filters.allows(&id, metadata) {
             Verdict::Shown => shown(id),
-            Verdict::Hidden(_) => Naming::Hidden,
+            Verdict::Hidden(_) => Naming::Hidden(Hidden::Filtered(id)),
         }
     }
 
-    fn called(&mut self, slot: SlotId, id: &ContainerId, path_id: &ContainerId, now: Now, effects: &mut Effects) {
+    pub(super) fn tell_identified(
+        &self,
+        was: Option<ContainerId>,
+        slot: SlotId,
+        runtime: Option<Runtime>,
+        effects: &mut Effects,
+    ) {
+        if let (Some(was), Some(container)) = (was, self.slots.name(Some(slot))) {
+            self.slots.tell(effects, || Lifecycle::ContainerIdentified {
+                container,
+                was,
+                runtime,
+            });
+        }
+    }
+
+    /// `runtime`: who says so.
+    fn called(
+        &mut self,
+        (slot, runtime): (SlotId, Option<Runtime>),
+        id: &ContainerId,
+        path_id: &ContainerId,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let was = self.slots.name(Some(slot));
         let other = self.slots.of_id(id).filter(|other| *other != slot);
         let Some(other) = other else {
-            return self.slots.rename(slot, id, effects);
+            self.slots.rename(slot, id, effects);
+            return self.tell_identified(was, slot, runtime, effects);
         };
         let Some(Merged { gone, kept }) = self.slots.merge(slot, other, now, effects) else {
             return self.transfer(path_id, now, effects);
         };
+        self.tell_identified(was, kept, runtime, effects);
         for process in self.processes.values_mut() {
             if process.slot == Some(gone) {
                 process.slot = Some(kept);
@@ -145,10 +182,7 @@ impl RegistryState {
 
     fn is_of(&self, process: &super::Process, path_id: &ContainerId) -> bool {
         let is = |owner: &Owner| matches!(owner, Owner::Container(id) | Owner::Perhaps(id) if id == path_id);
-        let unified = process
-            .cgroup
-            .filter(|cgroup| *cgroup != self.node.root_cgroup && cgroup.0 != 0);
-        match (unified, &process.path) {
+        match (self.unified(process), &process.path) {
             (Some(cgroup), _) => {
                 let owner = self.cgroups.get(&cgroup).and_then(|cgroup| cgroup.owner.as_ref());
                 owner.is_some_and(is)

@@ -31,6 +31,7 @@ impl RegistryState {
         let owner = self.owner_of_path(&path);
         if let Some(entry) = self.cgroups.get_or_insert_with(event.cgroup, Cgroup::default) {
             entry.by_path = Some(owner);
+            entry.path.get_or_insert(path);
         }
     }
 
@@ -42,7 +43,7 @@ impl RegistryState {
     }
 
     pub(super) fn cgroup_named(&mut self, cgroup: CgroupId, path: Option<Arc<str>>, now: Now, effects: &mut Effects) {
-        let owner = path.map(|path| self.owner_of_path(&path));
+        let owner = path.as_ref().map(|path| self.owner_of_path(path));
         let entry = self.cgroups.get_or_insert_with(cgroup, Cgroup::default);
         // A second question, asked when it was gone, takes nothing back.
         let known = |entry: &Cgroup| entry.by_path.clone().or_else(|| entry.owner.clone());
@@ -50,6 +51,7 @@ impl RegistryState {
         if let Some(entry) = entry {
             entry.asked_ns = None;
             entry.owner = owner.clone();
+            entry.path = path.or_else(|| entry.path.take());
         }
         for waiting in self.waiting.remove(&cgroup).unwrap_or_default() {
             let of_cgroup = owner.clone().unwrap_or(identity::Owner::Standalone);

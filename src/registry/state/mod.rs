@@ -5,6 +5,7 @@
 mod answers;
 mod applications;
 mod cgroups;
+mod explain;
 mod files;
 mod found;
 mod names;
@@ -131,6 +132,8 @@ struct Process {
 
 #[derive(Debug, Default)]
 struct Cgroup {
+    /// That of its owner.
+    path: Option<Arc<str>>,
     owner: Option<identity::Owner>,
     /// What its path in the unified hierarchy says: where v1 hierarchies exist too, /proc goes before it.
     by_path: Option<identity::Owner>,
@@ -225,6 +228,11 @@ impl RegistryState {
             settings,
             node,
         }
+    }
+
+    /// Whether anybody wants to know what becomes of processes and containers.
+    pub fn tell_lifecycle(&mut self, wanted: bool) {
+        self.slots.told = wanted;
     }
 
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>, now: Now) -> Effects {

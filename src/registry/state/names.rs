@@ -20,7 +20,7 @@ use crate::{
     registry::{
         effects::{Ask, Effects},
         filters::Verdict,
-        identity::{self, Owner},
+        identity::{self, IgnoredReason, Owner},
         slots::Awaited,
     },
     runtimes::{Engines, Lookup, metadata::Metadata},
@@ -42,16 +42,42 @@ pub(super) enum Naming {
     Late,
     Path,
     Name(ContainerId),
+    Hidden(Hidden),
+}
+
+/// Why nobody wants to see it.
+#[derive(Clone, Debug)]
+pub(super) enum Hidden {
+    Ignored(IgnoredReason),
+    /// Under this name.
+    Filtered(ContainerId),
+}
+
+/// What is made of a path that says it is a container's, or may be.
+#[derive(Debug)]
+pub(super) enum Judged {
     Hidden,
+    /// For a runtime to say whether it is one.
+    Waits,
+    /// It is none.
+    Bare,
+    Container {
+        id: ContainerId,
+        /// Its name is not known yet.
+        veiled: bool,
+        metadata: Option<Arc<Metadata>>,
+    },
 }
 
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     /// `None`: no runtime knows such containers, or (gVisor) it is not known which it is.
-    lookup: Option<Lookup>,
+    pub lookup: Option<Lookup>,
     perhaps: bool,
-    naming: Naming,
-    metadata: Option<Arc<Metadata>>,
+    pub naming: Naming,
+    /// The row that made a name of what the runtime has told.
+    pub rule: Option<&'static str>,
+    pub metadata: Option<Arc<Metadata>>,
 }
 
 /// Of everything whose path has been met, by what the path says.
@@ -90,9 +116,14 @@ impl Names {
             lookup: identity::lookup(path),
             perhaps,
             naming: Naming::Unasked,
+            rule: None,
             metadata: None,
         };
         self.entries.insert(id.clone(), entry);
+    }
+
+    pub(super) fn get(&self, path_id: &ContainerId) -> Option<&Entry> {
+        self.entries.get(path_id)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -128,7 +159,7 @@ impl Names {
         let entry = self.entries.get(path_id)?;
         match &entry.naming {
             Naming::Name(name) => Some(name.clone()),
-            Naming::Hidden => None,
+            Naming::Hidden(_) => None,
             _ => (!entry.perhaps).then(|| path_id.clone()),
         }
     }
@@ -146,7 +177,13 @@ impl Names {
         bearers + u32::from(by_path) <= u32::from(named)
     }
 
-    pub(super) fn set(&mut self, path_id: &ContainerId, naming: Naming, metadata: Option<Arc<Metadata>>) {
+    pub(super) fn set(
+        &mut self,
+        path_id: &ContainerId,
+        rule: Option<&'static str>,
+        naming: Naming,
+        metadata: Option<Arc<Metadata>>,
+    ) {
         if let Naming::Name(name) = &naming {
             *self.bearers.entry(name.clone()).or_default() += 1;
         }
@@ -155,6 +192,7 @@ impl Names {
         };
         let before = std::mem::replace(&mut entry.naming, naming);
         entry.metadata = metadata;
+        entry.rule = rule;
         self.bears_no_longer(&before);
     }
 
@@ -226,39 +264,56 @@ impl RegistryState {
         effects: &mut Effects,
     ) -> Option<Target> {
         self.ask_for_name(path_id, of.0, now, effects);
-        let hidden = |id: &ContainerId| self.settings.filters.allows(id, None) != Verdict::Shown;
-        let (id, veiled, metadata) = match self.names.entries.get(path_id) {
+        if perhaps && !self.names.entries.contains_key(path_id) {
             // No room for it.
-            None if perhaps => return None,
-            None if hidden(path_id) => return Some(Target::Nowhere(Reason::Filtered)),
-            None => (path_id.clone(), false, None),
-            Some(entry) => match &entry.naming {
-                Naming::Hidden => return Some(Target::Nowhere(Reason::Filtered)),
-                Naming::Name(name) => (name.clone(), false, entry.metadata.clone()),
-                Naming::Asked(_) if entry.perhaps => {
-                    self.names.waiting.insert(of, path_id.clone());
-                    return Some(Target::Unnamed);
-                }
-                _ if entry.perhaps => return None,
-                Naming::Asked(_) => (path_id.clone(), true, None),
-                // Under another name it may be wanted.
-                Naming::Late => (path_id.clone(), hidden(path_id), None),
-                Naming::Unasked | Naming::Path => (path_id.clone(), false, entry.metadata.clone()),
-            },
+            return None;
+        }
+        let (id, veiled, metadata) = match self.judge(path_id) {
+            Judged::Hidden => return Some(Target::Nowhere(Reason::Filtered)),
+            Judged::Waits => {
+                self.names.waiting.insert(of, path_id.clone());
+                return Some(Target::Unnamed);
+            }
+            Judged::Bare => return None,
+            Judged::Container { id, veiled, metadata } => (id, veiled, metadata),
         };
         let is_new = self.slots.of_id(&id).is_none();
-        let slot = match self.slots.of_container(&id, now) {
+        let slot = match self.slots.of_container(&id, veiled, now, effects) {
             Ok(slot) => slot,
             Err(reason) => return Some(Target::Nowhere(reason)),
         };
-        if is_new && veiled {
-            self.slots.veil(slot);
-        }
         if let (true, Some(metadata)) = (is_new, metadata) {
             let described = ContainerEvent::Described(metadata);
             self.slots.route(slot, described, None, now, effects);
         }
         Some(Target::Slot(slot))
+    }
+
+    pub(super) fn judge(&self, path_id: &ContainerId) -> Judged {
+        let hidden = |id: &ContainerId| self.settings.filters.allows(id, None) != Verdict::Shown;
+        let container = |id: &ContainerId, veiled, metadata: &Option<Arc<Metadata>>| Judged::Container {
+            id: id.clone(),
+            veiled,
+            metadata: metadata.clone(),
+        };
+        let Some(entry) = self.names.entries.get(path_id) else {
+            // No room for it.
+            return if hidden(path_id) {
+                Judged::Hidden
+            } else {
+                container(path_id, false, &None)
+            };
+        };
+        match &entry.naming {
+            Naming::Hidden(_) => Judged::Hidden,
+            Naming::Name(name) => container(name, false, &entry.metadata),
+            Naming::Asked(_) if entry.perhaps => Judged::Waits,
+            _ if entry.perhaps => Judged::Bare,
+            Naming::Asked(_) => container(path_id, true, &None),
+            // Under another name it may be wanted.
+            Naming::Late => container(path_id, hidden(path_id), &None),
+            Naming::Unasked | Naming::Path => container(path_id, false, &entry.metadata),
+        }
     }
 
     fn ask_for_name(&mut self, path_id: &ContainerId, process: ProcKey, now: Now, effects: &mut Effects) {
@@ -280,7 +335,7 @@ impl RegistryState {
             (Naming::Unasked, _) => {
                 entry.naming = match self.settings.filters.allows(path_id, None) {
                     Verdict::Shown => Naming::Path,
-                    Verdict::Hidden(_) => Naming::Hidden,
+                    Verdict::Hidden(_) => Naming::Hidden(Hidden::Filtered(path_id.clone())),
                 };
             }
             _ => {}
@@ -344,8 +399,9 @@ impl RegistryState {
             }
             if let (Some(slot), Verdict::Shown) =
                 (self.slots.of_id(&path_id), self.settings.filters.allows(&path_id, None))
+                && self.slots.unveil(slot, effects)
             {
-                self.slots.unveil(slot, effects);
+                self.tell_identified(Some(path_id), slot, None, effects);
             }
         }
     }

@@ -2,7 +2,7 @@
 use super::{Cgroup, Process, RegistryState, TICK_NS, Target};
 use crate::{
     base::{
-        ids::{CgroupId, ProcKey},
+        ids::{CgroupId, ContainerId, ProcKey},
         ledger::Reason,
         now::Now,
     },
@@ -10,9 +10,10 @@ use crate::{
     container::state::ContainerEvent,
     decode::{Comm, Owner, ProcessEvent},
     registry::{
-        effects::{Ask, Effects},
+        effects::{Ask, Effects, SlotId},
         filters::Verdict,
         identity,
+        lifecycle::Lifecycle,
         slots::{Awaited, Member},
     },
 };
@@ -77,9 +78,13 @@ impl RegistryState {
     }
 
     pub(super) fn forget(&mut self, tgid: u32, now: Now, effects: &mut Effects) {
-        if let Some(old) = self.processes.remove(&tgid)
-            && let Some(slot) = old.slot
-        {
+        let Some(old) = self.processes.remove(&tgid) else {
+            return;
+        };
+        if old.placed && old.exited_ns.is_none() {
+            self.tell_exited(old.key, old.comm, old.slot, effects);
+        }
+        if let Some(slot) = old.slot {
             self.slots.leave(slot, old.member(false), now, effects);
         }
     }
@@ -137,7 +142,11 @@ impl RegistryState {
         process.exited_ns = Some(now.monotonic_ns);
         process.unconfirmed = false;
         let (slot, member, key) = (process.slot.take(), process.member(false), process.key);
+        let (comm, placed) = (process.comm, process.placed);
         self.exited.push_back((now.monotonic_ns, key));
+        if placed {
+            self.tell_exited(key, comm, slot, effects);
+        }
         if let Some(slot) = slot {
             self.slots.leave(slot, member, now, effects);
         }
@@ -214,9 +223,13 @@ impl RegistryState {
         if from == to {
             return;
         }
+        let first = !process.placed;
         process.placed |= to.is_some();
         let (parent, member) = (process.parent_tgid, process.member(false));
         let left = member.clone();
+        let (key, comm) = (process.key, process.comm);
+        // Before what it leaves may be retired.
+        self.tell_placed(key, comm, to, first, effects);
         if let Some(to) = to {
             let forked_inside = self
                 .processes
@@ -230,6 +243,7 @@ impl RegistryState {
             // Ended before anybody had named its container: it was there all the same.
             if gone {
                 self.processes.get_mut(&tgid).map(|process| process.slot.take());
+                self.tell_exited(key, comm, Some(to), effects);
                 self.slots.leave(to, member, now, effects);
             }
         }
@@ -239,12 +253,35 @@ impl RegistryState {
         }
     }
 
+    fn tell_placed(&self, process: ProcKey, comm: Comm, to: Option<SlotId>, first: bool, effects: &mut Effects) {
+        self.slots.tell(effects, || match self.slots.name(to) {
+            Some(container) if first => Lifecycle::ProcessStarted {
+                process,
+                comm,
+                container,
+            },
+            container => Lifecycle::ProcessMoved {
+                process,
+                comm,
+                container,
+            },
+        });
+    }
+
+    fn tell_exited(&self, process: ProcKey, comm: Comm, from: Option<SlotId>, effects: &mut Effects) {
+        self.slots.tell(effects, || Lifecycle::ProcessExited {
+            process,
+            comm,
+            container: self.slots.name(from),
+        });
+    }
+
     pub(super) fn target(&mut self, tgid: u32, now: Now, effects: &mut Effects) -> Target {
         let Some(process) = self.processes.get(&tgid) else {
             return Target::Nowhere(Reason::Ignored);
         };
         let (key, comm, cgroup, path) = (process.key, process.comm, process.cgroup, process.path.clone());
-        let unified = cgroup.filter(|cgroup| *cgroup != self.node.root_cgroup && cgroup.0 != 0);
+        let unified = self.unified(process);
         let owner = match (unified, path) {
             (Some(cgroup), path) => self.owner_of_cgroup(cgroup, path, key, now, effects),
             (None, Some(path)) => Some(self.owner_of_path(&path)),
@@ -262,6 +299,13 @@ impl RegistryState {
         }
     }
 
+    /// The cgroup that says where it is placed, unless only /proc does.
+    pub(super) fn unified(&self, process: &Process) -> Option<CgroupId> {
+        process
+            .cgroup
+            .filter(|cgroup| *cgroup != self.node.root_cgroup && cgroup.0 != 0)
+    }
+
     pub(super) fn owner_of_cgroup(
         &mut self,
         cgroup: CgroupId,
@@ -270,11 +314,12 @@ impl RegistryState {
         now: Now,
         effects: &mut Effects,
     ) -> Option<identity::Owner> {
-        let learned = path.map(|path| self.owner_of_path(&path));
+        let learned = path.as_ref().map(|path| self.owner_of_path(path));
         let entry = self.cgroups.get_or_insert_with(cgroup, Cgroup::default);
         let Some(entry) = entry else { return learned };
-        if entry.owner.is_none() {
+        if entry.owner.is_none() && learned.is_some() {
             entry.owner = learned;
+            entry.path = path;
         }
         if entry.owner.is_none() {
             if entry.asked_ns.is_none() {
@@ -319,18 +364,24 @@ impl RegistryState {
             }
             identity::Owner::Standalone => {}
         }
-        let mode = self.settings.standalone;
-        if mode == Standalone::Off {
+        let Some(id) = self.standalone_id(comm, of.0.tgid) else {
             return Target::Nowhere(Reason::StandaloneOff);
-        }
-        let id = identity::standalone_id(comm, of.0.tgid, mode == Standalone::PerProcess);
+        };
         if self.slots.of_id(&id).is_none() && self.settings.filters.allows(&id, None) != Verdict::Shown {
             return Target::Nowhere(Reason::Filtered);
         }
-        match self.slots.of_container(&id, now) {
+        match self.slots.of_container(&id, false, now, effects) {
             Ok(slot) => Target::Slot(slot),
             Err(reason) => Target::Nowhere(reason),
         }
+    }
+}
+
+impl RegistryState {
+    /// `None`: bare processes are left out.
+    pub(super) fn standalone_id(&self, comm: &Comm, tgid: u32) -> Option<ContainerId> {
+        let mode = self.settings.standalone;
+        (mode != Standalone::Off).then(|| identity::standalone_id(comm, tgid, mode == Standalone::PerProcess))
     }
 }
 

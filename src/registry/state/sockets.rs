@@ -103,7 +103,7 @@ impl RegistryState {
     }
 
     /// A connection is judged by the address that it is shown under.
-    fn refuses_address(
+    pub(super) fn refuses_address(
         &self,
         listening: bool,
         role: Role,

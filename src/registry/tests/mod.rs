@@ -1,6 +1,8 @@
 mod any_order;
 mod builders;
+mod explain;
 mod files;
+mod lifecycle;
 mod lives;
 mod names;
 mod repair;

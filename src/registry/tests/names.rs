@@ -12,12 +12,12 @@ use crate::{
 
 const A: CgroupId = CgroupId(7);
 const B: CgroupId = CgroupId(8);
-const X: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-const Y: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
+pub(super) const X: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+pub(super) const Y: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
 const Z: &str = "aaaaccddbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
-const OF_PATH: &str = "/docker/0123456789ab";
+pub(super) const OF_PATH: &str = "/docker/0123456789ab";
 
-fn asking(actors: bool, deny: &[&str]) -> RegistryState {
+pub(super) fn asking(actors: bool, deny: &[&str]) -> RegistryState {
     let filters = config::Filters {
         deny: deny.iter().map(|pattern| pattern.parse().unwrap()).collect(),
         ..config::Filters::default()
@@ -32,7 +32,7 @@ fn asking(actors: bool, deny: &[&str]) -> RegistryState {
 }
 
 /// A process that starts in that second.
-fn at(seconds: u64, tgid: u32, cgroup: CgroupId) -> Owner {
+pub(super) fn at(seconds: u64, tgid: u32, cgroup: CgroupId) -> Owner {
     Owner {
         process: ProcKey {
             tgid,
@@ -52,19 +52,19 @@ fn state() -> Box<ContainerState> {
     Box::new(ContainerState::new(settings(Standalone::ByName).limits))
 }
 
-fn called(name: &str) -> Found {
+pub(super) fn called(name: &str) -> Found {
     let mut metadata = Metadata::new(Runtime::Docker);
     metadata.set_name(name);
     metadata.image = "busybox:test".to_owned();
     Found::Known(Arc::new(metadata))
 }
 
-fn told(registry: &mut RegistryState, lookup: &Lookup, found: Found, at: u64) -> Effects {
+pub(super) fn told(registry: &mut RegistryState, lookup: &Lookup, found: Found, at: u64) -> Effects {
     let lookup = lookup.clone();
     registry.answer(Answer::Runtime { lookup, found }, now(at))
 }
 
-fn one(registry: &mut RegistryState, cgroup: CgroupId, id: &str, at_second: u64, tgid: u32) -> Lookup {
+pub(super) fn one(registry: &mut RegistryState, cgroup: CgroupId, id: &str, at_second: u64, tgid: u32) -> Lookup {
     let process = at(at_second, tgid, cgroup);
     registry.apply(
         [started(process, 1), Event::SocketSeen(socket(u64::from(tgid), process))],
@@ -301,7 +301,7 @@ fn two_claim_one_name_and_one_of_them_gives_it_up() {
     );
 }
 
-fn named_by_path(registry: &mut RegistryState, tgid: u32) -> Lookup {
+pub(super) fn named_by_path(registry: &mut RegistryState, tgid: u32) -> Lookup {
     let process = at(2, tgid, A);
     let seen = Event::SocketSeen(socket(u64::from(tgid), process));
     registry.apply([started(process, 1), seen], now(2));
