@@ -40,6 +40,8 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Sockets(args) => cli::sockets::run(&args, out)?,
         Command::Ps(args) => cli::ps::run(&args, &SystemClock, out)?,
         Command::Inspect(args) => cli::inspect::run(&args, &SystemClock, out)?,
+        Command::Explain(args) => cli::explain::run(&args, out)?,
+        Command::Events(args) => cli::events::run(&args, out)?,
         Command::Programs(args) => cli::programs::run(&args, out)?,
         Command::Check(args) => cli::check::run(&args, out)?,
         Command::Run(args) => run::run(&args)?,

@@ -1,8 +1,13 @@
 //! Asks a running agent, over its admin socket.
 use super::layout::printable;
-use crate::http::api::ErrorBody;
+use crate::http::{admin::events::HEARTBEAT, api::ErrorBody};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header::HOST};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header::HOST,
+};
 use hyper_util::rt::TokioIo;
 use std::{error::Error, io, path::PathBuf, time::Duration};
 use tokio::net::UnixStream;
@@ -10,6 +15,7 @@ use tokio::net::UnixStream;
 /// The agent answers in milliseconds, or something is wrong with it.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Ten thousand containers take a fiftieth of it.
+const SILENCE: Duration = HEARTBEAT.saturating_mul(3);
 const MAX_BODY_BYTES: usize = 128 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +35,8 @@ pub enum ClientError {
         socket: PathBuf,
         source: Box<dyn Error + Send + Sync>,
     },
+    #[error("the agent on {} broke off", socket.display())]
+    BrokeOff { socket: PathBuf },
     /// The agent's own words where it has any.
     #[error("{message}")]
     Refused { status: StatusCode, message: String },
@@ -43,6 +51,8 @@ pub struct Client {
     socket: PathBuf,
     deadline: Duration,
     max_body_bytes: usize,
+    /// Of a stream that shows in between that it lives.
+    silence: Duration,
 }
 
 impl Client {
@@ -51,31 +61,94 @@ impl Client {
             socket,
             deadline: DEADLINE,
             max_body_bytes: MAX_BODY_BYTES,
+            silence: SILENCE,
         }
     }
 
     /// The body of a 200.
     pub fn get(&self, path: &str) -> Result<Bytes, ClientError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| ClientError::Runtime { source })?;
-        let answer = runtime.block_on(async { tokio::time::timeout(self.deadline, self.exchange(path)).await });
-        let (status, body) = answer.map_err(|_elapsed| ClientError::Late {
-            socket: self.socket.clone(),
-            deadline: self.deadline,
-        })??;
+        let exchange = async {
+            let (response, _connection) = self.open(path).await?;
+            let status = response.status();
+            Ok((status, self.whole(response.into_body()).await?))
+        };
+        let (status, body) = runtime()?.block_on(self.within(self.deadline, exchange))?;
         if status == StatusCode::OK {
             return Ok(body);
         }
-        let message = serde_json::from_slice::<ErrorBody>(&body).map_or_else(
+        Err(self.refusal(status, &body))
+    }
+
+    /// Hands on the data of every server-sent event, until `each` has enough or the user interrupts.
+    pub fn follow(&self, path: &str, each: impl FnMut(&[u8]) -> bool) -> Result<(), ClientError> {
+        runtime()?.block_on(async {
+            tokio::select! {
+                followed = self.stream(path, each) => followed,
+                _ = tokio::signal::ctrl_c() => Ok(()),
+            }
+        })
+    }
+
+    async fn stream(&self, path: &str, mut each: impl FnMut(&[u8]) -> bool) -> Result<(), ClientError> {
+        let (response, _connection) = self.within(self.deadline, self.open(path)).await?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            let body = self.within(self.deadline, self.whole(response.into_body())).await?;
+            return Err(self.refusal(status, &body));
+        }
+        let (mut body, mut lines) = (response.into_body(), Lines::default());
+        loop {
+            let frame = self.within(self.silence, async { Ok(body.frame().await) }).await?;
+            let frame = match frame {
+                Some(Ok(frame)) => frame,
+                Some(Err(source)) => {
+                    let socket = self.socket.clone();
+                    return Err(ClientError::Exchange { socket, source });
+                }
+                // It says so when it ends in order.
+                None => {
+                    let socket = self.socket.clone();
+                    return Err(ClientError::BrokeOff { socket });
+                }
+            };
+            let Some(bytes) = frame.data_ref() else { continue };
+            lines.push(bytes);
+            while let Some(line) = lines.next() {
+                let data = line.strip_prefix(b"data: ");
+                if data.is_some_and(|data| !each(data)) {
+                    return Ok(());
+                }
+            }
+            if lines.rest.len() > self.max_body_bytes {
+                let source = "an event without an end".into();
+                let socket = self.socket.clone();
+                return Err(ClientError::Body { socket, source });
+            }
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        deadline: Duration,
+        what: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let done = tokio::time::timeout(deadline, what).await;
+        done.map_err(|_elapsed| ClientError::Late {
+            socket: self.socket.clone(),
+            deadline,
+        })?
+    }
+
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        let message = serde_json::from_slice::<ErrorBody>(body).map_or_else(
             |_not_ours| format!("the agent on {} answered {status}", self.socket.display()),
             |body| printable(&body.error),
         );
-        Err(ClientError::Refused { status, message })
+        ClientError::Refused { status, message }
     }
 
-    async fn exchange(&self, path: &str) -> Result<(StatusCode, Bytes), ClientError> {
+    /// The connection goes with its guard.
+    async fn open(&self, path: &str) -> Result<(Response<Incoming>, AbortOnDrop), ClientError> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| self.connect_error(source))?;
@@ -85,17 +158,18 @@ impl Client {
         };
         let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broke_off)?;
         // What it ends with reaches the request, too.
-        let connection = tokio::spawn(connection);
+        let connection = AbortOnDrop(tokio::spawn(connection));
         let request = Request::get(path)
             .header(HOST, "localhost")
             .body(Empty::<Bytes>::new())
             .expect("paths are built from constants and percent-encoded ids");
         let response = requests.send_request(request).await.map_err(broke_off)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), self.max_body_bytes).collect().await;
-        connection.abort();
-        match body {
-            Ok(body) => Ok((status, body.to_bytes())),
+        Ok((response, connection))
+    }
+
+    async fn whole(&self, body: Incoming) -> Result<Bytes, ClientError> {
+        match Limited::new(body, self.max_body_bytes).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
             Err(source) => Err(ClientError::Body {
                 socket: self.socket.clone(),
                 source,
@@ -110,6 +184,44 @@ impl Client {
             io::ErrorKind::PermissionDenied => ClientError::Denied { socket, source },
             _ => ClientError::Connect { socket, source },
         }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, ClientError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| ClientError::Runtime { source })
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<hyper::Result<()>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Bytes as they come, cut into lines.
+#[derive(Default)]
+struct Lines {
+    rest: Vec<u8>,
+    /// Up to there they have been handed out.
+    read: usize,
+}
+
+impl Lines {
+    fn push(&mut self, bytes: &[u8]) {
+        self.rest.drain(..std::mem::take(&mut self.read));
+        self.rest.extend_from_slice(bytes);
+    }
+
+    /// Without its end.
+    fn next(&mut self) -> Option<&[u8]> {
+        let unread = &self.rest[self.read..];
+        let end = unread.iter().position(|&byte| byte == b'\n')?;
+        self.read += end + 1;
+        Some(&unread[..end])
     }
 }
 
@@ -241,6 +353,41 @@ pub(super) mod tests {
             let expected = format!("the agent on {} did not answer within 50ms", agent.socket().display());
             assert_eq!(message(&err), expected);
         }
+    }
+
+    #[test]
+    fn hands_on_events_however_they_are_cut() {
+        let stream = "data: {\"a\":1}\n\n: nothing\n\nevent: x\ndata: {\"b\":2}\n\ndata: late\n\n";
+        let chunks: String = stream.chars().map(|c| format!("1\r\n{c}\r\n")).collect();
+        let agent = Agent::saying(format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
+        ));
+        let mut seen = Vec::new();
+        let enough = |data: &[u8]| {
+            seen.push(String::from_utf8(data.to_vec()).unwrap());
+            seen.len() < 2
+        };
+        Client::new(agent.socket()).follow("/", enough).unwrap();
+        assert_eq!(seen, ["{\"a\":1}", "{\"b\":2}"]);
+
+        let agent = Agent::answering("429 Too Many Requests", r#"{"error":"8 clients"}"#);
+        let err = Client::new(agent.socket()).follow("/", |_| true).unwrap_err();
+        assert_eq!(message(&err), "8 clients");
+    }
+
+    #[test]
+    fn a_stream_that_says_nothing_or_has_no_end_is_given_up() {
+        let agent = Agent::saying("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n".to_owned());
+        let mut client = Client::new(agent.socket());
+        client.silence = Duration::from_millis(50);
+        let err = client.follow("/", |_| true).unwrap_err();
+        assert!(matches!(err, ClientError::Late { .. }), "{err:?}");
+
+        let agent = Agent::answering("200 OK", "data: 12345");
+        let mut client = Client::new(agent.socket());
+        client.max_body_bytes = 4;
+        let err = client.follow("/", |_| true).unwrap_err();
+        assert!(matches!(err, ClientError::Body { .. }), "{err:?}");
     }
 
     #[test]

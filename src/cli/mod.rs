@@ -4,6 +4,8 @@ pub mod config;
 pub mod sockets;
 // Asked of a running agent.
 pub mod client;
+pub mod events;
+pub mod explain;
 pub mod inspect;
 pub mod programs;
 pub mod ps;
@@ -48,6 +50,10 @@ pub enum Command {
     Ps(PsArgs),
     /// Show everything about one container
     Inspect(InspectArgs),
+    /// Tell rule by rule why a process belongs where it belongs, or who has to do with an address
+    Explain(ExplainArgs),
+    /// Print what becomes of processes and containers, as it happens
+    Events(EventsArgs),
     /// Show what the eBPF programs of a running agent cost
     Programs(ProgramsArgs),
     /// Play back a recording and print its metrics
@@ -166,6 +172,29 @@ pub struct InspectArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// A pid, or an address with a port: 10.0.0.1:80, [::1]:80
+    pub subject: String,
+    /// The agent's answer as it is
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Until Ctrl-C, or until the agent ends; there is no other way, for events are not kept
+    #[arg(long, required = true)]
+    pub follow: bool,
+    /// One object a line, as the agent sends it
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
 pub struct ProgramsArgs {
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -185,6 +214,8 @@ pub enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error("read too slowly: {lost} more events were missed")]
+    Lagged { lost: u64 },
     #[error("cannot list the processes")]
     Processes(#[from] CollectError),
     #[error("cannot write the answer")]
@@ -295,6 +326,12 @@ mod tests {
         assert!(
             matches!(parse_line("tarsier inspect /a --json --admin-socket /s"), Ok(Command::Inspect(args)) if args.id == "/a")
         );
+        assert!(
+            matches!(parse_line("tarsier explain 42 --json --admin-socket /s"), Ok(Command::Explain(args)) if args.subject == "42")
+        );
+        assert!(
+            matches!(parse_line("tarsier events --follow --json --admin-socket /s"), Ok(Command::Events(args)) if args.json)
+        );
         assert!(matches!(
             parse_line("tarsier programs --admin-socket /s"),
             Ok(Command::Programs(_))
@@ -308,6 +345,10 @@ mod tests {
             wrong("tarsier run --log-format loud"),
             "invalid value 'loud' for '--log-format <FORMAT>' [possible values: auto, term, json, journald]; \
              see tarsier --help"
+        );
+        assert_eq!(
+            wrong("tarsier events"),
+            "the following required arguments were not provided: --follow; see tarsier --help"
         );
         assert_eq!(
             wrong("tarsier inspect"),

@@ -4,8 +4,9 @@ use crate::{
     base::{
         clock::ManualClock,
         context::Ctx,
-        ids::{Application, ContainerId},
+        ids::{Application, CgroupId, ContainerId, NetnsId},
     },
+    collect::worker::Worker,
     config::Config,
     container::{
         actor::GetSamples,
@@ -15,10 +16,15 @@ use crate::{
     },
     decode::OpenFile,
     metrics::families::NodeLabels,
-    registry::actor::{GetHeldSamples, GetSnapshot, Snapshot, TableSnapshot},
-    supervisor::messages::{ActorRow, Containers, GetActors, GetContainers},
+    registry::{
+        actor::{GetHeldSamples, GetSnapshot, Snapshot, TableSnapshot},
+        explain::{ExplainAddress, ExplainProcess},
+        lifecycle::Subscribe,
+        state::{Node, RegistryState},
+    },
+    supervisor::messages::{ActorRow, Containers, Explainer, GetActors, GetContainers},
 };
-use actix::{Actor, Addr, Context, Handler, Recipient, ResponseFuture};
+use actix::{Actor, Addr, Context, Handler, MessageResult, Recipient, ResponseFuture};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -164,13 +170,57 @@ impl Handler<GetSnapshot> for FakeRegistry {
     }
 }
 
+/// A registry that knows one process, which is itself.
+pub(super) struct FakeExplainer {
+    pub state: RegistryState,
+}
+
+impl Actor for FakeExplainer {
+    type Context = Context<Self>;
+}
+
+impl Handler<ExplainProcess> for FakeExplainer {
+    type Result = MessageResult<ExplainProcess>;
+
+    fn handle(&mut self, message: ExplainProcess, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.state.explain(message.tgid))
+    }
+}
+
+impl Handler<ExplainAddress> for FakeExplainer {
+    type Result = MessageResult<ExplainAddress>;
+
+    fn handle(&mut self, message: ExplainAddress, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.state.explain_address(message.0))
+    }
+}
+
+/// Of this machine, by default.
+pub(super) fn worker(proc: &std::path::Path) -> Arc<Worker> {
+    let (features, clock) = (Arc::default(), Arc::new(ManualClock::default()));
+    Arc::new(Worker::new(proc.to_owned(), "/", &node(), None, features, clock))
+}
+
+pub(super) fn node() -> Node {
+    Node {
+        host_netns: NetnsId(1),
+        root_cgroup: CgroupId(1),
+        cgroup_base: "/".to_owned(),
+        legacy_hierarchies: true,
+        own_tgid: 999,
+    }
+}
+
 #[derive(Default)]
 pub(super) struct FakeSupervisor {
     pub running: Vec<(ContainerId, Recipient<GetSamples>)>,
     pub registry: Option<Addr<FakeRegistry>>,
     /// Answers that many times, and then no more.
     pub answers: Option<usize>,
+    pub explainer: Option<Addr<FakeExplainer>>,
     pub asked: Arc<AtomicUsize>,
+    pub subscribed: Arc<parking_lot::Mutex<Vec<Subscribe>>>,
+    pub proc: Option<std::path::PathBuf>,
     #[cfg(feature = "test-hooks")]
     pub broken: Arc<parking_lot::Mutex<Vec<String>>>,
 }
@@ -197,12 +247,23 @@ impl Handler<GetContainers> for FakeSupervisor {
             held: self.registry.clone().map(Addr::recipient),
             registry: self.registry.clone().map(Addr::recipient),
             runtimes: None,
-            explain: None,
+            explain: self.explainer.clone().map(|explainer| Explainer {
+                process: explainer.clone().recipient(),
+                address: explainer.recipient(),
+            }),
         };
         Box::pin(async move {
             sleep(after).await;
             containers
         })
+    }
+}
+
+impl Handler<Subscribe> for FakeSupervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: Subscribe, _: &mut Context<Self>) {
+        self.subscribed.lock().push(message);
     }
 }
 
@@ -248,6 +309,7 @@ impl FakeSupervisor {
             pulses: Arc::default(),
             restarts: Arc::default(),
         };
+        let worker = worker(self.proc.as_deref().unwrap_or(std::path::Path::new("/proc")));
         let supervisor = self.start();
         let faces = Faces {
             ctx,
@@ -258,6 +320,10 @@ impl FakeSupervisor {
             conntrack: Arc::default(),
             containers: supervisor.clone().recipient(),
             actors: supervisor.clone().recipient(),
+            subscribe: supervisor.clone().recipient(),
+            streams: Arc::default(),
+            worker,
+            own_tgid: node().own_tgid,
             #[cfg(feature = "test-hooks")]
             breaker: supervisor.recipient(),
         };

@@ -1,6 +1,8 @@
 //! (7) What the agent says over HTTP: [`public`] to a scraper and to whoever keeps the agent running, [`admin`] to a
 //! person at the node.
 pub mod api;
+pub mod event;
+pub mod explained;
 
 mod flight;
 pub mod scrape;

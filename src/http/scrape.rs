@@ -1,9 +1,10 @@
 //! Asks around for what a scrape and the API show, with one deadline for everything.
 //!
 //! Whoever does not answer in time is left out and counted; a core that hangs costs its own samples, not the scrape.
-use super::flight::Flight;
+use super::{admin::events::Streams, flight::Flight};
 use crate::{
     base::context::Ctx,
+    collect::worker::Worker,
     config::Config,
     conntrack::actor as conntrack,
     container::{actor::GetSamples, samples::Samples},
@@ -12,7 +13,10 @@ use crate::{
         own::{self, Agent, Containers, Scrape, Usage},
         text,
     },
-    registry::actor::{GetHeldSamples, GetSnapshot, Snapshot},
+    registry::{
+        actor::{GetHeldSamples, GetSnapshot, Snapshot},
+        lifecycle::Subscribe,
+    },
     runtimes::statistics::Statistics,
     supervisor::messages::{GetActors, GetContainers},
     tracer::stats::KernelStats,
@@ -36,6 +40,12 @@ pub struct Faces {
     pub conntrack: Arc<conntrack::Statistics>,
     pub containers: Recipient<GetContainers>,
     pub actors: Recipient<GetActors>,
+    pub subscribe: Recipient<Subscribe>,
+    pub streams: Arc<Streams>,
+    /// Looks at /proc, on the blocking pool.
+    pub worker: Arc<Worker>,
+    /// The agent's pid, as the host numbers it.
+    pub own_tgid: u32,
     #[cfg(feature = "test-hooks")]
     pub breaker: Recipient<crate::supervisor::messages::Break>,
 }

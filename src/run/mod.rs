@@ -17,7 +17,11 @@ use crate::{
     config::{self, Config},
     conntrack::actor as conntrack,
     container::{destination::Filter, state::Limits},
-    http::{admin, public, scrape::Faces},
+    http::{
+        admin::{self, events::Streams},
+        public,
+        scrape::Faces,
+    },
     recording::{Preamble, Recorder},
     registry::{
         filters::Filters,
@@ -43,6 +47,9 @@ use std::{
     time::Duration,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// For those who follow the events to be told of the end.
+const GOODBYE: Duration = Duration::from_millis(250);
 
 /// Returns when the agent was asked to end. Errors end it with one line.
 pub fn run(args: &RunArgs) -> Result<()> {
@@ -105,14 +112,15 @@ async fn agent(
         }
     };
     let kernel = Kernel::new(probe.setup(&config), object::object());
-    let worker = Worker::new(
+    let worker = Arc::new(Worker::new(
         config.host.proc.clone(),
         &config.identity.cgroup_root,
         &probe.node,
         probe.tree,
         Arc::clone(&ctx.features),
         Arc::clone(&clock),
-    );
+    ));
+    let own_tgid = probe.node.own_tgid;
     let stats = Arc::new(KernelStats::default());
     let (core, tracer_thread, edge) = (arbiter()?, arbiter()?, arbiter()?);
     let runtime_statistics = Arc::new(Statistics::default());
@@ -133,7 +141,7 @@ async fn agent(
     let parts = Parts {
         registry: registry_settings(&config)?,
         tracer: tracer_settings(&config, recorder.is_some()),
-        worker: Arc::new(worker),
+        worker: Arc::clone(&worker),
         recorder: recorder.clone(),
         kernel: Arc::new(Mutex::new(kernel)),
         node: probe.node,
@@ -150,6 +158,7 @@ async fn agent(
         ctx: ctx.clone(),
     };
     let supervisor = Supervisor::new(parts).start();
+    let streams = Arc::new(Streams::default());
     let faces = Arc::new(Faces {
         ctx: ctx.clone(),
         config: Arc::clone(&config),
@@ -159,6 +168,10 @@ async fn agent(
         conntrack: conntrack_statistics,
         containers: supervisor.clone().recipient(),
         actors: supervisor.clone().recipient(),
+        subscribe: supervisor.clone().recipient(),
+        streams: Arc::clone(&streams),
+        worker,
+        own_tgid,
         #[cfg(feature = "test-hooks")]
         breaker: supervisor.clone().recipient(),
     });
@@ -181,6 +194,7 @@ async fn agent(
     info!(log, "ending");
     watchdog.stop();
     let end = async {
+        streams.end(GOODBYE).await;
         let stops = handles.iter().map(|handle| handle.stop(false));
         futures_util::future::join_all(stops).await;
         shutdown(&supervisor, &ctx).await;

@@ -7,13 +7,25 @@
 //! | `GET /api/v1/features` | [`Readiness`](super::api::Readiness) |
 //! | `GET /api/v1/ledger` | [`Snapshot`](crate::base::ledger::Snapshot) |
 //! | `GET /api/v1/actors` | [`Actors`] |
+//! | `GET /api/v1/events` | a stream of [`Event`](super::event::Event)s, see below |
+//! | `GET /api/v1/explain/{pid}` | [`Explained`](super::explained::Explained): why a process belongs where it belongs |
+//! | `GET /api/v1/explain/{ip:port}` | the same: who connects to it or listens on it, and which rule would leave it out |
 //! | `GET /api/v1/config` | [`Config`](crate::config::Config) as it is after all its layers |
 //!
-//! Everything else is an [`ErrorBody`] with 404 (no such path or container), 405 (another method), 503 (who would know
-//! is being restarted) or 504 (who would know did not answer within `http.scrape_timeout`).
+//! Everything else is an [`ErrorBody`] with 400 (neither a pid nor an address), 403 (the agent may not look at it),
+//! 404 (no such path, container or process), 405 (another method), 503 (who would know
+//! is being restarted), 504 (who would know did not answer within `http.scrape_timeout`) or, of the stream, 429 (8 clients have
+//! one already).
+//!
+//! The stream is `text/event-stream`: `event: NAME`, `data: OBJECT`, an empty line. It begins when it is asked for; what there
+//! is already is not told. Lines that start with a colon are comments: the first says that the client will miss nothing from
+//! there on, and every 10 s without an event one shows that the agent lives. A client may be 1 MiB behind. Who is further
+//! behind gets that, a `lagged` event with the number of events that he missed, and the end; an agent that ends says `ended`.
 //!
 //! Builds with the feature `test-hooks` also break things: `POST /api/v1/test/panic/{actor}`,
 //! `POST /api/v1/test/block/core?ms=N`, `POST /api/v1/test/lose-event`; 200 with `{}`, or 404 if there is no such thing.
+pub mod events;
+mod explain;
 #[cfg(feature = "test-hooks")]
 mod hooks;
 
@@ -25,6 +37,7 @@ use super::{
 };
 use crate::{
     base::ids::ContainerId,
+    collect::CollectError,
     container::{actor::GetSamples, samples::Samples},
     registry::actor::{GetHeldSamples, GetSnapshot},
     supervisor::messages::{GetActors, GetContainers},
@@ -52,6 +65,8 @@ pub fn serve(listener: UnixListener, faces: Arc<Faces>) -> io::Result<Server> {
         .keep_alive(Duration::from_secs(5))
         .client_request_timeout(Duration::from_secs(5))
         .client_disconnect_timeout(Duration::from_secs(1))
+        // Or one that has hung up would be missed by the next heartbeat only.
+        .h1_allow_half_closed(false)
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals()
         .listen_uds(listener)?;
@@ -62,6 +77,8 @@ fn routes(app: &mut ServiceConfig) {
     app.service(get("/api/v1/containers", containers))
         .service(get("/api/v1/containers/{id:.*}", container))
         .service(get("/api/v1/features", features))
+        .service(get("/api/v1/events", events::events))
+        .service(get("/api/v1/explain/{subject:.*}", explain::explain))
         .service(get("/api/v1/ledger", ledger))
         .service(get("/api/v1/actors", actors))
         .service(get("/api/v1/config", config));
@@ -84,10 +101,26 @@ where
 enum ApiError {
     #[error("no container {id}")]
     NoContainer { id: ContainerId },
+    #[error("{subject:?} is neither a pid nor an address with a port, as 10.0.0.1:80 or [::1]:80")]
+    NoSubject { subject: String },
+    #[error("no process {pid}")]
+    NoProcess { pid: u32 },
+    #[error("process {pid} has ended")]
+    Ended { pid: u32 },
+    #[error("process {pid} is there, but the agent has not heard of it yet, or has no room for it")]
+    Unknown { pid: u32 },
+    #[error("{pid} is a thread of the kernel: those belong to nobody")]
+    KernelThread { pid: u32 },
+    #[error("{pid} is the agent, which does not watch itself")]
+    Own { pid: u32 },
+    #[error("process {pid} cannot be looked at: {source}")]
+    Unreadable { pid: u32, source: CollectError },
     #[error("there is nothing at {path}")]
     NoPath { path: String },
     #[error("only {allowed} is answered here")]
     Method { allowed: &'static str },
+    #[error("{clients} clients follow the events already")]
+    Crowded { clients: usize },
     #[error("{who} is being restarted, try again")]
     Gone { who: &'static str },
     #[error("{who} did not answer within {limit:?}")]
@@ -97,7 +130,16 @@ enum ApiError {
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::NoContainer { .. } | Self::NoPath { .. } => StatusCode::NOT_FOUND,
+            Self::NoSubject { .. } => StatusCode::BAD_REQUEST,
+            Self::NoContainer { .. }
+            | Self::NoPath { .. }
+            | Self::NoProcess { .. }
+            | Self::Ended { .. }
+            | Self::Unknown { .. }
+            | Self::KernelThread { .. }
+            | Self::Own { .. } => StatusCode::NOT_FOUND,
+            Self::Unreadable { .. } => StatusCode::FORBIDDEN,
+            Self::Crowded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Gone { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late { .. } => StatusCode::GATEWAY_TIMEOUT,

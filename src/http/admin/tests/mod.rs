@@ -1,3 +1,6 @@
+mod explains;
+mod follows;
+
 use super::*;
 use crate::{
     cli::{self, client::Client, client::ClientError},
@@ -241,7 +244,16 @@ mod methods {
 
     #[actix::test]
     async fn only_questions() {
-        for path in ["containers", "containers/a", "features", "ledger", "actors", "config"] {
+        for path in [
+            "containers",
+            "containers/a",
+            "features",
+            "ledger",
+            "actors",
+            "config",
+            "events",
+            "explain/1",
+        ] {
             let request = TestRequest::post().uri(&format!("/api/v1/{path}"));
             let error = json!({"error": "only GET is answered here"});
             assert_eq!(
