@@ -6,7 +6,7 @@
 //! index from /proc, open sockets from the next totals pass.
 use super::{
     effects::{Answer, Ask, Effects, SlotId},
-    hub::{Hub, SubscriberSnapshot},
+    hub::{Flush, Hub, SubscriberSnapshot},
     lifecycle::Subscribe,
     messages::{
         CollectGarbage, ContainerLost, ContainerRecipients, ContainerRuns, EventBatch, ReapContainers, RegistryStopped,
@@ -171,9 +171,8 @@ impl RegistryActor {
             }
             tell(&self.supervisor.reap, ReapContainers(effects.reaps));
         }
-        if !effects.lifecycle.is_empty() {
-            self.hub.publish(&effects.lifecycle, self.ctx.now());
-            self.state.tell_lifecycle(self.hub.is_wanted());
+        if self.hub.collect(effects.lifecycle) {
+            context.notify(Flush);
         }
         for ask in effects.asks {
             // An identity that finds no room is answered by its deadline.

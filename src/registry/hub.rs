@@ -8,7 +8,7 @@ use crate::base::{
     mailbox::{Depths, Dropped, offer},
     now::Now,
 };
-use actix::{Context, Handler};
+use actix::{Context, Handler, Message};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ const EVENTS: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Hub {
     subscribers: Vec<Subscriber>,
+    /// To be told at the end of this turn: hundreds of answers may come in one, and each is news of its own.
+    collected: Vec<Lifecycle>,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,19 @@ impl Hub {
         self.subscribers.push(subscriber);
     }
 
-    pub(super) fn publish(&mut self, events: &[Lifecycle], now: Now) {
+    /// Says whether it is the first to wait for a [`Flush`].
+    pub(super) fn collect(&mut self, events: Vec<Lifecycle>) -> bool {
+        let first = self.collected.is_empty() && !events.is_empty();
+        self.collected.extend(events);
+        first
+    }
+
+    fn flush(&mut self, now: Now) {
+        let collected = std::mem::take(&mut self.collected);
+        self.publish(&collected, now);
+    }
+
+    fn publish(&mut self, events: &[Lifecycle], now: Now) {
         self.subscribers.retain(|of| of.subscription.to.connected());
         if self.subscribers.is_empty() {
             return;
@@ -99,11 +113,27 @@ impl Subscriber {
     }
 }
 
+/// To itself, at the end of a turn.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Flush;
+
+impl Handler<Flush> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, _: &mut Context<Self>) {
+        self.hub.flush(self.ctx.now());
+        self.state.tell_lifecycle(self.hub.is_wanted());
+    }
+}
+
 impl Handler<Subscribe> for RegistryActor {
     type Result = ();
 
     fn handle(&mut self, message: Subscribe, _: &mut Context<Self>) {
         let now = self.ctx.now();
+        // What was before is not for who comes now.
+        self.hub.flush(now);
         self.hub.subscribe(message, &self.ctx.depths, now);
         self.state.tell_lifecycle(self.hub.is_wanted());
     }
@@ -112,7 +142,7 @@ impl Handler<Subscribe> for RegistryActor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix::{Actor, ActorContext, Addr, Message, MessageResult};
+    use actix::{Actor, ActorContext, Addr, MessageResult};
     use std::time::Duration;
 
     const NOW: Now = Now {
@@ -239,7 +269,10 @@ mod tests {
         let actor = "observer";
         hub.subscribe(Subscribe { actor, to }, &depths, NOW);
         let many: Vec<_> = (0..EVENTS + 1).map(|n| retired(&format!("/{n}"))).collect();
-        hub.publish(&many, NOW);
+        let (few, rest) = many.split_at(3);
+        assert!(!hub.collect(Vec::new()) && hub.collect(few.to_vec()) && !hub.collect(rest.to_vec()));
+        hub.flush(NOW);
+        hub.flush(NOW);
         let news = observer.send(Take).await.unwrap();
         let told: Vec<_> = news.iter().flat_map(|news| news.events.iter().cloned()).collect();
         assert!(told == many, "{} of {}", told.len(), many.len());

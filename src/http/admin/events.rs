@@ -36,7 +36,7 @@ const MAX_CLIENTS: usize = 8;
 /// Some thousand events.
 const QUEUE_BYTES: usize = 1 << 20;
 /// Messages of up to 256 events that may wait for the HTTP thread.
-const MAILBOX: usize = 64;
+const MAILBOX: usize = 256;
 /// A client that says nothing can only be missed by writing to it.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 
