@@ -3,7 +3,7 @@ pub mod actor;
 mod barrier;
 pub mod batch;
 pub mod btf;
-mod crowding;
+pub mod crowding;
 pub mod error;
 mod files;
 pub mod iter;
