@@ -76,8 +76,13 @@ impl Hub {
         self.publish(&collected, now);
     }
 
-    fn publish(&mut self, events: &[Lifecycle], now: Now) {
+    /// Those who have gone. Without news nobody would notice.
+    pub(super) fn forget(&mut self) {
         self.subscribers.retain(|of| of.subscription.to.connected());
+    }
+
+    fn publish(&mut self, events: &[Lifecycle], now: Now) {
+        self.forget();
         if self.subscribers.is_empty() {
             return;
         }
@@ -89,7 +94,8 @@ impl Hub {
         }
     }
 
-    pub(super) fn snapshot(&self) -> Vec<SubscriberSnapshot> {
+    pub(super) fn snapshot(&mut self) -> Vec<SubscriberSnapshot> {
+        self.forget();
         let row = |of: &Subscriber| SubscriberSnapshot {
             actor: of.subscription.actor,
             lost: of.lost_before + of.lost,
@@ -229,8 +235,9 @@ mod tests {
         while first.connected() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        assert_eq!(hub.snapshot().len(), 1, "noticed without news, too");
         hub.publish(&events, NOW);
-        assert_eq!(hub.snapshot().len(), 1);
+        assert_eq!(second.send(Take).await.unwrap().len(), 1);
         assert!(hub.is_wanted());
     }
 
