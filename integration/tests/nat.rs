@@ -270,6 +270,43 @@ fn long_ones_and_direct_ones() {
     assert_eq!(scene.connects(&metrics), 59.0);
 }
 
+/// All namespaces' entries are in one table of the kernel: what is asked for is found in it, whatever else there is.
+#[test]
+fn a_table_of_half_a_million() {
+    // In each of two namespaces.
+    const FLOWS: u32 = 250_000;
+    const LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+    let Some(scene) = Scene::new() else { return };
+    let number = |text: &[u8]| str::from_utf8(text).unwrap().trim().parse::<u32>().unwrap();
+    if number(&std::fs::read(LIMIT).unwrap()) < FLOWS + 10_000 {
+        // Raising it would be for the whole machine.
+        return writeln!(std::io::stderr(), "SKIPPED: {LIMIT} is too small").unwrap();
+    }
+    scene.nft(&scene.client, "output");
+    let rules = "add table ip track; add chain ip track c { type filter hook forward priority 0; }; \
+                 add rule ip track c ct state new counter";
+    inside(&scene.router, "nft", &[rules]);
+    for netns in [&scene.client, &scene.router] {
+        let longer = "echo 600 >/proc/sys/net/netfilter/nf_conntrack_udp_timeout";
+        inside(netns, "sh", &["-c", longer]);
+    }
+    let flows = FLOWS.to_string();
+    scene.place().run(&["datagrams", "10.99.2.2:1", "--count", &flows]);
+    let count = |netns: &Netns| {
+        let path = "/proc/sys/net/netfilter/nf_conntrack_count";
+        let cat = Command::new("nsenter")
+            .args([&format!("--net={}", netns.path()), "cat", path])
+            .output();
+        number(&cat.unwrap().stdout)
+    };
+    let counts = [count(&scene.client), count(&scene.router)];
+    // Some find no room on the way.
+    assert!(counts[0] >= FLOWS && counts[1] >= FLOWS / 10 * 9, "{counts:?}");
+    let agent = Agent::start();
+    scene.connect(SERVICE, 1000);
+    scene.exact(&agent, 1000.0);
+}
+
 /// Nobody asks, and nothing is lost for it.
 #[test]
 fn switched_off() {

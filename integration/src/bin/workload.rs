@@ -12,6 +12,7 @@
 //! retry FIRST SECOND --count N                       FIRST is refused, then SECOND, with the same socket
 //! unspec FIRST SECOND --count N                      FIRST, AF_UNSPEC, then SECOND, with the same socket
 //! storm --count N [--kind exec|fork|thread]          N short-lived children
+//! datagrams ADDR --count N                           one to each of N pairs of ports, whatever the port of ADDR
 //! idle                                               only lives
 //! ```
 //! With `--wait` each first prints `ready` and waits for the end of its standard input.
@@ -26,7 +27,7 @@ use std::{
     collections::BTreeMap,
     env,
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::{Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -54,6 +55,7 @@ fn main() -> Result<()> {
         "retry" => say(&retry(&arguments)?),
         "unspec" => say(&unspec(&arguments)?),
         "storm" => say(&storm(&arguments)?),
+        "datagrams" => say(&datagrams(&arguments)?),
         "idle" => {
             say_ready()?;
             wait_for_end()
@@ -362,6 +364,20 @@ fn unspec(arguments: &Arguments) -> Result<Value> {
         }
     }
     Ok(outcome.report())
+}
+
+fn datagrams(arguments: &Arguments) -> Result<Value> {
+    const OF_ONE_SOCKET: usize = 60_000;
+    let (to, count) = (arguments.address(0)?.ip(), arguments.number("count", 1)?);
+    let mut sockets = Vec::new();
+    for number in 0..count {
+        if number % OF_ONE_SOCKET == 0 {
+            sockets.push(UdpSocket::bind("0.0.0.0:0")?);
+        }
+        let socket = sockets.last().context("the first makes one")?;
+        socket.send_to(b"x", (to, 1 + (number % OF_ONE_SOCKET) as u16))?;
+    }
+    Ok(json!({ "sent": count }))
 }
 
 fn storm(arguments: &Arguments) -> Result<Value> {
