@@ -182,3 +182,19 @@ fn a_thousand_services_beside_a_load() {
     });
     println!("{made} connects of the load in {elapsed:?}; resident {resident_before} KiB before, {resident} after");
 }
+
+#[test]
+fn every_table_and_map_is_in_the_document_of_limits() {
+    if !require_root() {
+        return;
+    }
+    let document = include_str!("../../docs/limits.md");
+    let metrics = Agent::start().metrics();
+    for (family, label) in [("tarsier_table_capacity", "table"), ("tarsier_bpf_map_capacity", "map")] {
+        let names: Vec<_> = metrics.all(family, &[]).map(|row| row.label(label)).collect();
+        assert!(names.len() > 5, "{names:?}");
+        for name in names {
+            assert!(document.contains(&format!("`{name}`")), "{family}: {name}");
+        }
+    }
+}
