@@ -7,16 +7,21 @@ mod environment;
 mod file;
 // Where in the file a key stands.
 mod locate;
+// What of it changes while the agent runs.
+mod live;
+mod reload;
 // What the layers fill.
 mod pattern;
 mod sections;
 mod size;
 mod validate;
 
+pub use live::{Live, Reloads};
 pub use pattern::{Pattern, PatternError};
+pub use reload::{LIVE, Reload};
 pub use sections::{
-    Admin, Agent, Conntrack, Containers, Filters, Gc, Host, Http, Identity, Kernel, Log, LogLevel, Network, Registry,
-    RuntimeClient, Runtimes, SocketHook, Standalone, Supervisor,
+    Admin, Agent, Conntrack, Containers, Filters, Gc, Host, Http, Identity, Kernel, Label, Log, LogLevel, Metrics,
+    Network, Registry, RuntimeClient, Runtimes, SignalFilter, Signals, SocketHook, Standalone, Supervisor,
 };
 pub use size::{ByteSize, ByteSizeError};
 pub use validate::Invalid;
@@ -47,6 +52,7 @@ pub struct Config {
     pub identity: Identity,
     pub runtimes: Runtimes,
     pub filters: Filters,
+    pub metrics: Metrics,
     pub containers: Containers,
     pub network: Network,
     pub conntrack: Conntrack,

@@ -161,6 +161,7 @@ pub struct Filters {
     pub allow: Vec<Pattern>,
     pub deny: Vec<Pattern>,
     pub skip_systemd_system_services: bool,
+    pub signals: Signals,
 }
 
 impl Default for Filters {
@@ -169,6 +170,53 @@ impl Default for Filters {
             allow: Vec::new(),
             deny: Vec::new(),
             skip_systemd_system_services: true,
+            signals: Signals::default(),
+        }
+    }
+}
+
+/// Only what is collected has a key here: a filter for anything else would hide nothing, and nobody would notice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Signals {
+    pub tcp: SignalFilter,
+    pub files: SignalFilter,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SignalFilter {
+    pub allow: Vec<Pattern>,
+    pub deny: Vec<Pattern>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    pub labels: Vec<Label>,
+}
+
+/// What may stand beside `container_id` on the series of containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Label {
+    Namespace,
+    Workload,
+    Pod,
+    Container,
+    Process,
+    Pid,
+}
+
+impl Label {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespace",
+            Self::Workload => "workload",
+            Self::Pod => "pod",
+            Self::Container => "container",
+            Self::Process => "process",
+            Self::Pid => "pid",
         }
     }
 }

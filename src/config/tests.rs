@@ -121,6 +121,8 @@ fn variables_reach_every_kind_of_value() {
         ("TARSIER__LOG__LEVEL", "warn"),
         ("TARSIER__FILTERS__DENY", "^/k8s/kube-system/, test$"),
         ("TARSIER__FILTERS__SKIP_SYSTEMD_SYSTEM_SERVICES", "false"),
+        ("TARSIER__FILTERS__SIGNALS__TCP__DENY", "^/docker/"),
+        ("TARSIER__METRICS__LABELS", "pod, namespace"),
         ("TARSIER__RUNTIMES__DOCKER__ENABLED", "false"),
         ("TARSIER__RUNTIMES__CRIO__SOCKETS", "/a.sock,/b.sock"),
     ];
@@ -137,6 +139,8 @@ fn variables_reach_every_kind_of_value() {
     let deny: Vec<_> = config.filters.deny.iter().map(Pattern::as_str).collect();
     assert_eq!(deny, ["^/k8s/kube-system/", "test$"]);
     assert!(!config.filters.skip_systemd_system_services);
+    assert_eq!(config.filters.signals.tcp.deny[0].as_str(), "^/docker/");
+    assert_eq!(config.metrics.labels, [Label::Pod, Label::Namespace]);
     assert!(!config.runtimes.docker.enabled && config.runtimes.crio.enabled);
     assert_eq!(
         config.runtimes.crio.sockets,
@@ -215,6 +219,19 @@ fn a_wrong_file_is_refused_with_file_line_column_and_key() {
         (
             "filters:\n  allow:\n    - ^/k8s/\n    - a(b\n",
             "/etc/t.yaml, line 4, column 7: filters.allow[1]: \"a(b\" is no regular expression: unclosed group",
+        ),
+        (
+            "filters:\n  signals:\n    tcp: {deny: [x]}\n    logs: {deny: [x]}\n",
+            "/etc/t.yaml, line 4, column 5: filters.signals: unknown field `logs`, expected `tcp` or `files`",
+        ),
+        (
+            "metrics:\n  labels: [pod, team]\n",
+            "/etc/t.yaml, line 2, column 17: metrics.labels[1]: unknown variant `team`, expected one of `namespace`, \
+             `workload`, `pod`, `container`, `process`, `pid`",
+        ),
+        (
+            "metrics:\n  labels: [pod, pid, pod]\n",
+            "/etc/t.yaml, line 2, column 11: metrics.labels: must name each label once, pod is there twice",
         ),
         (
             "runtimes:\n  crio:\n    sockets: [crio.sock]\n",
@@ -303,7 +320,7 @@ fn a_wrong_variable_is_named() {
         (
             ("TARSIER__gc__interval", "1m"),
             "environment variable TARSIER__gc__interval: no such section, there are ADMIN, AGENT, CONNTRACK, CONTAINERS, \
-             FILTERS, GC, HOST, HTTP, IDENTITY, KERNEL, LOG, NETWORK, REGISTRY, RUNTIMES, SUPERVISOR",
+             FILTERS, GC, HOST, HTTP, IDENTITY, KERNEL, LOG, METRICS, NETWORK, REGISTRY, RUNTIMES, SUPERVISOR",
         ),
         (
             ("TARSIER__RUNTIMES__DOCKER", "/a.sock"),

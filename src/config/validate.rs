@@ -88,6 +88,17 @@ impl Config {
         if !self.identity.cgroup_root.starts_with('/') {
             return refuse("identity.cgroup_root", "must start with /".to_owned());
         }
+        let labels = &self.metrics.labels;
+        if let Some((_, twice)) = labels
+            .iter()
+            .enumerate()
+            .find(|(at, label)| labels[..*at].contains(label))
+        {
+            return refuse(
+                "metrics.labels",
+                format!("must name each label once, {} is there twice", twice.as_str()),
+            );
+        }
         if self.kernel.news_ring_bytes.0 == 0 {
             return refuse("kernel.news_ring_bytes", "must be more than 0".to_owned());
         }
