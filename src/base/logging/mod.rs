@@ -13,7 +13,7 @@ use journald::Journald;
 use limiter::{Limit, RateLimit};
 use queue::Queue;
 use serde::{Deserialize, Serialize};
-use slog::{Drain, Level, LevelFilter, Logger, o};
+use slog::{Drain, Level, Logger, OwnedKVList, Record, o};
 use slog_async::AsyncGuard;
 use std::{
     fmt,
@@ -21,7 +21,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -92,18 +92,57 @@ fn assemble(sink: Sink, level: Level, clock: Arc<dyn Clock>, limit: Limit, queue
     let dropped = Arc::new(AtomicU64::new(0));
     let (queue, flush) = Queue::new(sink, queued, Arc::clone(&dropped));
     let limited = Arc::new(RateLimit::new(queue, clock, limit));
+    let verbosity = Verbosity::new(level);
     let guard = Guard {
         dropped,
+        verbosity: verbosity.clone(),
         limited: Arc::clone(&limited),
         flush: Some(flush),
         flush_deadline: FLUSH_DEADLINE,
     };
-    (Logger::root(LevelFilter::new(limited, level).fuse(), o!()), guard)
+    (Logger::root(Threshold(limited, verbosity).fuse(), o!()), guard)
+}
+
+/// What is less severe than this is not written. Changes while the agent runs.
+#[derive(Clone, Debug)]
+pub struct Verbosity(Arc<AtomicUsize>);
+
+impl Verbosity {
+    pub fn new(level: Level) -> Self {
+        Self(Arc::new(AtomicUsize::new(level.as_usize())))
+    }
+
+    pub fn set(&self, level: Level) {
+        self.0.store(level.as_usize(), Ordering::Relaxed);
+    }
+
+    fn takes(&self, level: Level) -> bool {
+        level.as_usize() <= self.0.load(Ordering::Relaxed)
+    }
+}
+
+struct Threshold<D>(D, Verbosity);
+
+impl<D: Drain> Drain for Threshold<D> {
+    type Ok = Option<D::Ok>;
+    type Err = D::Err;
+
+    fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<Self::Ok, D::Err> {
+        self.1
+            .takes(record.level())
+            .then(|| self.0.log(record, values))
+            .transpose()
+    }
+
+    fn is_enabled(&self, level: Level) -> bool {
+        self.1.takes(level) && self.0.is_enabled(level)
+    }
 }
 
 pub struct Guard {
     /// Records that were not written: the queue was full, or the write failed.
     pub dropped: Arc<AtomicU64>,
+    pub verbosity: Verbosity,
     limited: Arc<RateLimit<Queue>>,
     flush: Option<AsyncGuard>,
     flush_deadline: Duration,
@@ -213,6 +252,20 @@ mod tests {
         let sink = Box::new(text::json(buffer.clone(), Arc::clone(&clock) as Arc<dyn Clock>));
         let (log, guard) = assemble_patient(sink, level, clock, limit, 1024);
         (log, guard, buffer)
+    }
+
+    #[test]
+    fn the_level_changes_while_it_logs() {
+        let (log, guard, buffer) = json_logger(Level::Info, Limit::default(), clock());
+        debug!(log, "one");
+        guard.verbosity.set(Level::Debug);
+        debug!(log.new(o!("component" => "registry")), "two");
+        guard.verbosity.set(Level::Error);
+        warn!(log, "three");
+        error!(log, "four");
+        drop(guard);
+        let said: Vec<_> = buffer.lines().iter().map(|line| line["msg"].clone()).collect();
+        assert_eq!(said, ["two", "four"]);
     }
 
     #[derive(Debug, thiserror::Error)]
