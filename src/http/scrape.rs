@@ -181,7 +181,7 @@ impl Scraper {
         };
         let merged = Samples::merge(&samples);
         let exposed = merged.iter().filter(|container| container.exposed).count();
-        let mut families = families::containers(&samples, &faces.node);
+        let mut families = families::containers(&samples, &faces.node, &faces.config.metrics.labels);
         families.extend(own::agent(&Agent {
             ctx: &faces.ctx,
             kernel: &faces.kernel,

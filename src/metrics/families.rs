@@ -1,12 +1,14 @@
 //! What a scrape says of the containers.
 use super::{names, series::Series};
 use crate::{
+    base::ids::ContainerId,
+    config::Label,
     container::{
         health::{Health, RTT_BOUNDS},
         samples::{Destination, Samples},
     },
     decode::Role,
-    registry::identity::app_id,
+    registry::identity::{app_id, parts},
 };
 use prometheus::proto::MetricFamily;
 use tarsier_common::CLOSE_REASON_NAMES;
@@ -25,12 +27,13 @@ pub struct NodeLabels {
 /// The destination of all connections beyond the limit of destinations.
 pub const OTHER: &str = "~other";
 
-/// Of those that are exposed. Two samples of one container are added up.
-pub fn containers(samples: &[Samples], node: &NodeLabels) -> Vec<MetricFamily> {
+/// Of those that are exposed, with those labels beside their own. Two samples of one container are added up.
+pub fn containers(samples: &[Samples], node: &NodeLabels, labels: &[Label]) -> Vec<MetricFamily> {
     let mut series = Series::new(node);
     for container in Samples::merge(samples).iter().filter(|container| container.exposed) {
         let (id, app_id) = (container.id.as_str(), app_id(&container.id));
         let (image, triggered_by, kind) = described(container);
+        series.more = optional(&container.id, labels);
         series.add(&names::CONTAINER_INFO, [id, &app_id, image, triggered_by, kind], 1.0);
         series.add(&names::RESTARTS, [id, &app_id], container.restarts as f64);
         if container.oom_kills > 0 {
@@ -53,6 +56,25 @@ pub fn containers(samples: &[Samples], node: &NodeLabels) -> Vec<MetricFamily> {
         }
     }
     series.finish()
+}
+
+fn optional(id: &ContainerId, labels: &[Label]) -> Vec<(&'static str, String)> {
+    if labels.is_empty() {
+        return Vec::new();
+    }
+    let parts = parts(id);
+    let value = |label: &Label| match label {
+        Label::Namespace => &parts.namespace,
+        Label::Workload => &parts.workload,
+        Label::Pod => &parts.pod,
+        Label::Container => &parts.container,
+        Label::Process => &parts.process,
+        Label::Pid => &parts.pid,
+    };
+    labels
+        .iter()
+        .map(|label| (label.as_str(), value(label).clone()))
+        .collect()
 }
 
 /// Image, and of a unit what triggers it and its type.
@@ -205,7 +227,7 @@ mod tests {
             ..young
         };
         let odd = container("/a\"b\\c");
-        let families = containers(&[web, young, odd], &node());
+        let families = containers(&[web, young, odd], &node(), &[]);
         contract::check(&families);
         assert_eq!(text::encode(families), include_str!("testdata/containers.prom"));
     }
@@ -228,8 +250,12 @@ mod tests {
             applications: ["nginx"].map(Application::from).into(),
             ..container("/a")
         };
-        let together = containers(&[running.clone(), held.clone()], &node());
-        assert_eq!(together, containers(&[held, running], &node()), "in whatever order");
+        let together = containers(&[running.clone(), held.clone()], &node(), &[]);
+        assert_eq!(
+            together,
+            containers(&[held, running], &node(), &[]),
+            "in whatever order"
+        );
         contract::check(&together);
         let text = text::encode(together);
         let value = |start: &str, with: &str| {
@@ -254,11 +280,62 @@ mod tests {
 
     #[test]
     fn nothing_says_nothing() {
-        assert!(containers(&[], &node()).is_empty());
+        assert!(containers(&[], &node(), &[]).is_empty());
         let young = Samples {
             exposed: false,
             ..container("/a")
         };
-        assert!(containers(&[young], &node()).is_empty());
+        assert!(containers(&[young], &node(), &[]).is_empty());
+    }
+    const ALL: [Label; 6] = [
+        Label::Namespace,
+        Label::Workload,
+        Label::Pod,
+        Label::Container,
+        Label::Process,
+        Label::Pid,
+    ];
+
+    #[test]
+    fn optional_labels_are_on_every_series_of_every_container() {
+        let web = Samples {
+            destinations: vec![destination(Some("10.0.0.1:80"))],
+            listens: vec![listen("10.0.0.2:80", 2)],
+            health: HealthByRole::example(),
+            oom_kills: 3,
+            applications: ["nginx"].map(Application::from).into(),
+            ..container("/k8s/shop/web-0/app")
+        };
+        let all = [web, container("/standalone/sh/7")];
+        let plain = containers(&all, &node(), &[]);
+        let labelled = containers(&all, &node(), &ALL);
+        let count = |families: &[MetricFamily]| families.iter().map(|family| family.get_metric().len()).sum::<usize>();
+        assert_eq!(count(&plain), count(&labelled));
+        let mut series = 0;
+        for metric in labelled.iter().flat_map(MetricFamily::get_metric) {
+            let labels = metric.get_label();
+            assert!(labels.is_sorted_by(|a, b| a.name() < b.name()), "{labels:?}");
+            let value = |name: &str| labels.iter().find(|pair| pair.name() == name).unwrap().value();
+            let values = ALL.map(|label| value(label.as_str()));
+            let expected = match value("container_id") {
+                "/k8s/shop/web-0/app" => ["shop", "web", "web-0", "app", "", ""],
+                _ => ["", "", "", "", "sh", "7"],
+            };
+            assert_eq!(values, expected);
+            series += 1;
+        }
+        assert!(series > 10, "{series}");
+        // Only those that were asked for.
+        let one = text::encode(containers(&all, &node(), &[Label::Pid]));
+        assert!(one.contains(r#"pid="7""#) && !one.contains("namespace="), "{one}");
+    }
+
+    #[test]
+    fn no_optional_label_is_a_families_own() {
+        for family in names::ALL {
+            for label in ALL {
+                assert!(!family.labels().any(|own| own == label.as_str()), "{}", family.name);
+            }
+        }
     }
 }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 pub(super) struct Series<'a> {
     node: &'a NodeLabels,
+    /// On everything that is added from here on, beside the family's own labels.
+    pub(super) more: Vec<(&'static str, String)>,
     families: BTreeMap<&'static str, MetricFamily>,
 }
 
@@ -13,6 +15,7 @@ impl<'a> Series<'a> {
     pub(super) fn new(node: &'a NodeLabels) -> Self {
         Self {
             node,
+            more: Vec::new(),
             families: BTreeMap::new(),
         }
     }
@@ -65,6 +68,7 @@ impl<'a> Series<'a> {
         let pairs = family
             .labels()
             .zip(node.into_iter().chain(values))
+            .chain(self.more.iter().map(|(name, value)| (*name, value.as_str())))
             .map(|(name, value)| {
                 let mut pair = LabelPair::default();
                 pair.set_name(name.to_owned());

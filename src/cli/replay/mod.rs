@@ -75,7 +75,7 @@ pub fn replay(recording: impl Read) -> anyhow::Result<Vec<u8>> {
         system_uuid: preamble.system_uuid.clone(),
         ..NodeLabels::default()
     };
-    let families = families::containers(&registry.samples(last), &node);
+    let families = families::containers(&registry.samples(last), &node, &preamble.config.metrics.labels);
     Ok(text::encode(families).into_bytes())
 }
 

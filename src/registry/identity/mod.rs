@@ -11,9 +11,11 @@ mod owner;
 mod naming;
 
 mod names;
+mod parts;
 
 pub use cgroup_file::{CgroupFile, CgroupPath, CgroupRoot, MAX_FILE_BYTES, PathRule, placement, placement_by};
 pub use gvisor::{pod_of as gvisor_pod, sandbox_id};
 pub use names::{app_id, is_standalone, standalone_id};
 pub use naming::{Named, named, named_by};
 pub use owner::{IgnoredReason, Owner, OwnerExplained, explain_owner, lookup, owner};
+pub use parts::{Parts, parts};
