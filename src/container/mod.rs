@@ -7,6 +7,7 @@ pub mod health;
 pub mod lifecycle;
 pub mod listens;
 pub mod samples;
+pub mod signals;
 pub mod state;
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use super::{
     health::HealthByRole,
     lifecycle::Lifecycle,
     listens::Listens,
+    signals::Carries,
 };
 use crate::{
     base::{
@@ -76,6 +77,8 @@ pub enum ContainerEvent {
     FilesPassed,
     /// By its runtime.
     Described(Arc<Metadata>),
+    /// Nobody wants to see those signals of it.
+    Keeps(Carries),
 }
 
 impl ContainerEvent {
@@ -90,6 +93,7 @@ impl ContainerEvent {
                 | Self::FilesLeftOut(_)
                 | Self::FilesPassed
                 | Self::Described(_)
+                | Self::Keeps(_)
         )
     }
 }
@@ -171,6 +175,7 @@ impl ContainerState {
             ContainerEvent::FilesLeftOut(files) => self.files.left_out(files),
             ContainerEvent::FilesPassed => self.files.passed(),
             ContainerEvent::Described(metadata) => self.metadata = Some(metadata),
+            ContainerEvent::Keeps(carries) => self.keep(carries),
         }
         if self.since_ns.is_none() {
             self.since_ns = Some(now.boottime_ns);
@@ -281,6 +286,19 @@ impl ContainerState {
         }
     }
 
+    /// Forgets the other signals.
+    pub fn keep(&mut self, carries: Carries) {
+        if !carries.tcp {
+            self.connections = Table::new(self.limits.connections);
+            self.traffic = Traffic::new(self.limits.destinations, self.limits.listens);
+            self.health = HealthByRole::default();
+            self.listens = Listens::new(self.limits.listens);
+        }
+        if !carries.files {
+            self.files = Files::default();
+        }
+    }
+
     /// Forgets what has been quiet for longer than `keep`.
     pub fn collect_garbage(&mut self, now: Now, keep: Duration) {
         let before_ns = now.monotonic_ns.saturating_sub(nanos(keep));
@@ -290,8 +308,12 @@ impl ContainerState {
 
     /// Nothing but processes has ever been here: not worth keeping once they are gone.
     pub fn is_trivial(&self) -> bool {
-        let sockets = self.connections.is_empty() && self.traffic.is_empty() && self.listens.is_empty();
-        sockets && self.lifecycle.is_trivial()
+        self.has_no_traffic() && self.lifecycle.is_trivial()
+    }
+
+    /// Nor has there been any.
+    pub fn has_no_traffic(&self) -> bool {
+        self.connections.is_empty() && self.traffic.is_empty() && self.listens.is_empty()
     }
 
     /// Those who count them will tell of them again.

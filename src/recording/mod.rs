@@ -59,6 +59,8 @@ pub enum Frame {
     Batch(Now, RawBatch),
     Answer(Now, Answer),
     Inventory(Now, Inventory),
+    /// A reload has brought others.
+    Filters(Now, Box<crate::config::Filters>),
     /// Ends of sockets were lost before this moment.
     Sweep(Now, u64),
     Tick(Now),
@@ -78,6 +80,7 @@ mod tag {
     pub(super) const END: u8 = 7;
     pub(super) const SWEEP: u8 = 8;
     pub(super) const ROUTES: u8 = 9;
+    pub(super) const FILTERS: u8 = 11;
 }
 
 #[cfg(test)]

@@ -70,6 +70,10 @@ fn frame(tag: u8, payload: &[u8], at: u64) -> Result<Frame, RecordingError> {
             Frame::Sweep(now, before_ns)
         }
         tag::ROUTES => Frame::Routes(json(payload, at)?),
+        tag::FILTERS => {
+            let (now, filters) = json(payload, at)?;
+            Frame::Filters(now, filters)
+        }
         tag::TICK => Frame::Tick(json(payload, at)?),
         tag::GARBAGE => Frame::Garbage(json(payload, at)?),
         tag::END => Frame::End(json(payload, at)?),

@@ -42,6 +42,9 @@ fn recording() -> Vec<u8> {
             path: Some("/a".into()),
         },
     );
+    let mut filters = crate::config::Filters::default();
+    filters.signals.tcp.deny = vec!["^/a".parse().unwrap()];
+    recorder.filters(now, &filters);
     recorder.tick(now);
     recorder.finish(now).unwrap();
     std::fs::read(path).unwrap()
@@ -59,12 +62,13 @@ fn frames(bytes: &[u8]) -> Result<Vec<Frame>, RecordingError> {
 #[test]
 fn what_was_written_is_read() {
     let frames = frames(&recording()).unwrap();
-    assert_eq!(frames.len(), 5);
+    assert_eq!(frames.len(), 6);
     assert!(matches!(&frames[0], Frame::Preamble(preamble) if preamble.machine_id == "m"));
     assert!(matches!(&frames[1], Frame::Batch(now, raw)
         if now.wall_ns == 3 && raw.news == [1, 2, 3] && raw.spilled_sockets == [4] && raw.spilled_sums == [5, 6] && raw.files == [7]));
     assert!(matches!(&frames[2], Frame::Answer(_, Answer::Cgroup { path: Some(path), .. }) if &**path == "/a"));
-    assert!(matches!(&frames[4], Frame::End(now) if now.boottime_ns == 2));
+    assert!(matches!(&frames[3], Frame::Filters(_, filters) if filters.signals.tcp.deny[0].as_str() == "^/a"));
+    assert!(matches!(&frames[5], Frame::End(now) if now.boottime_ns == 2));
 }
 
 #[test]

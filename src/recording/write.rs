@@ -1,6 +1,7 @@
 use super::{MAGIC, Preamble, RecordingError, tag};
 use crate::{
     base::{ids::SocketId, now::Now},
+    config::Filters,
     registry::{effects::Answer, state::Inventory},
     tracer::kernel::RawBatch,
 };
@@ -90,6 +91,10 @@ impl Recorder {
 
     pub fn sweep(&self, now: Now, before_ns: u64) {
         self.json(tag::SWEEP, &(now, before_ns));
+    }
+
+    pub fn filters(&self, now: Now, filters: &Filters) {
+        self.json(tag::FILTERS, &(now, filters));
     }
 
     pub fn tick(&self, now: Now) {

@@ -6,11 +6,12 @@
 //! index from /proc, open sockets from the next totals pass.
 use super::{
     effects::{Answer, Ask, Effects, SlotId},
+    filters::Filters,
     hub::{Flush, Hub, SubscriberSnapshot},
     lifecycle::Subscribe,
     messages::{
         CollectGarbage, ContainerLost, ContainerRecipients, ContainerRuns, EventBatch, ReapContainers, RegistryStopped,
-        RenameContainer, RuntimesRecipients, SetRuntimes, SpawnContainer, SupervisorRecipients,
+        RenameContainer, RuntimesRecipients, SetFilters, SetRuntimes, SpawnContainer, SupervisorRecipients,
     },
     questions::{Limits, Questions},
     state::{Inventory, Node, RegistryState, Settings},
@@ -344,6 +345,20 @@ impl Handler<SetRuntimes> for RegistryActor {
     fn handle(&mut self, message: SetRuntimes, context: &mut Context<Self>) {
         self.runtimes = Some(message.0);
         let effects = self.state.ask_runtimes_again();
+        self.perform(effects, None, context);
+    }
+}
+
+impl Handler<SetFilters> for RegistryActor {
+    type Result = ();
+
+    fn handle(&mut self, message: SetFilters, context: &mut Context<Self>) {
+        let now = self.ctx.now();
+        if let Some(recorder) = &self.recorder {
+            recorder.filters(now, &message.0);
+        }
+        let filters = Arc::new(Filters::new(&message.0));
+        let effects = self.state.set_filters(filters, now);
         self.perform(effects, None, context);
     }
 }

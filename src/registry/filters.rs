@@ -3,14 +3,16 @@
 use crate::{
     base::ids::ContainerId,
     config::{self, Pattern},
+    container::signals::Carries,
     runtimes::metadata::{Metadata, Unit},
 };
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Filters {
     deny: Vec<Pattern>,
     allow: Vec<Pattern>,
     skip_system_services: bool,
+    signals: config::Signals,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,19 @@ impl Filters {
             deny: config.deny.clone(),
             allow: config.allow.clone(),
             skip_system_services: config.skip_systemd_system_services,
+            signals: config.signals.clone(),
+        }
+    }
+
+    /// Whether it is shown at all is another question.
+    pub fn carries(&self, id: &ContainerId) -> Carries {
+        let passes = |filter: &config::SignalFilter| {
+            let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.is_match(id.as_str()));
+            !any(&filter.deny) && (filter.allow.is_empty() || any(&filter.allow))
+        };
+        Carries {
+            tcp: passes(&self.signals.tcp),
+            files: passes(&self.signals.files),
         }
     }
 
@@ -152,6 +167,26 @@ mod tests {
         assert_eq!(ask(&deny, "/k8s/shop/db-0/app", None), "denied");
         assert_eq!(ask(&deny, "/docker/other", None), "shown");
         assert_eq!(ask(&filters(&[], &[]), "/docker/other", None), "shown");
+    }
+
+    #[test]
+    fn signals() {
+        let patterns = |patterns: &[&str]| patterns.iter().map(|pattern| pattern.parse().unwrap()).collect();
+        let mut config = config::Filters::default();
+        config.signals.tcp.deny = patterns(&["^/k8s/shop/"]);
+        config.signals.files.allow = patterns(&["/db-0/"]);
+        let filters = Filters::new(&config);
+        for (id, tcp, files) in [
+            ("/k8s/shop/db-0/app", false, true),
+            ("/k8s/shop/web/app", false, false),
+            ("/docker/db-0/", true, true),
+            ("/docker/web", true, false),
+        ] {
+            assert_eq!(filters.carries(&id.into()), Carries { tcp, files }, "{id}");
+            assert_eq!(ask(&filters, id, None), "shown");
+        }
+        assert_eq!(Filters::default().carries(&"/a".into()), Carries::ALL);
+        assert_ne!(filters, Filters::new(&config::Filters::default()));
     }
 
     #[test]

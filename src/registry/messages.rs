@@ -7,6 +7,7 @@ use crate::{
         mailbox::Queued,
         now::Now,
     },
+    config::Filters,
     container::actor::{Absorb, Ack, ApplyShare, HandOver, Rename},
     decode::Event,
     runtimes::facade::{Forget, Resolve},
@@ -97,6 +98,11 @@ pub struct ContainerRuns {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct ContainerLost(pub SlotId);
+
+/// Which containers are watched from now on, and what is collected of them.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct SetFilters(pub Arc<Filters>);
 
 /// The supervisor's timer: decide who is dead.
 #[derive(Debug, Message)]

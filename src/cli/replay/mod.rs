@@ -8,7 +8,7 @@ use crate::{
         text,
     },
     recording::{Frame, Preamble, Reader, RecordingError},
-    registry::state::RegistryState,
+    registry::{filters::Filters, state::RegistryState},
     run,
     tracer::batch::decode_batch,
 };
@@ -17,6 +17,7 @@ use std::{
     fs::File,
     io::{BufReader, Read, Write},
     net::SocketAddr,
+    sync::Arc,
 };
 
 pub fn run(args: &ReplayArgs, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -56,6 +57,9 @@ pub fn replay(recording: impl Read) -> anyhow::Result<Vec<u8>> {
             }
             Frame::Inventory(now, inventory) => {
                 registry.inventory(&inventory, now);
+            }
+            Frame::Filters(now, filters) => {
+                registry.set_filters(Arc::new(Filters::new(&filters)), now);
             }
             Frame::Sweep(now, before_ns) => {
                 registry.sweep(before_ns, now);

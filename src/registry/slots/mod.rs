@@ -2,6 +2,7 @@
 mod ends;
 mod naming;
 mod pending;
+mod signals;
 mod sockets;
 
 pub(super) use naming::Merged;
@@ -10,6 +11,7 @@ use sockets::Socket;
 
 use super::{
     effects::{Effects, SlotId},
+    filters::Filters,
     identity,
     lifecycle::Lifecycle,
     restarts::Restarts,
@@ -21,7 +23,10 @@ use crate::{
         now::Now,
         table::Table,
     },
-    container::state::{ContainerEvent, ContainerState, Limits},
+    container::{
+        signals::Carries,
+        state::{ContainerEvent, ContainerState, Limits},
+    },
     decode::Comm,
     runtimes::metadata::Metadata,
 };
@@ -61,6 +66,8 @@ pub(super) struct Slot {
     pub spawned: bool,
     /// Its runtime has been asked what it is called: nobody is to see it yet.
     pub veiled: bool,
+    /// By its name.
+    pub carries: Carries,
     /// Pending slots only: whose identity is awaited, since when.
     pub pending: Option<Pending>,
 }
@@ -116,6 +123,7 @@ pub(super) struct Slots {
     lingering: VecDeque<SlotId>,
     next: u64,
     limits: Limits,
+    filters: Arc<Filters>,
     max: usize,
     max_pending: usize,
     /// Containers, and processes without a name, that found no room.
@@ -130,6 +138,7 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) fn new(
         limits: Limits,
+        filters: Arc<Filters>,
         max: usize,
         max_pending: usize,
         max_sockets: usize,
@@ -145,6 +154,7 @@ impl Slots {
             lingering: VecDeque::new(),
             next,
             limits,
+            filters,
             max,
             max_pending,
             rejected: 0,
@@ -189,6 +199,7 @@ impl Slots {
         let slot = SlotId(self.next);
         self.next += 1;
         let state = Box::new(ContainerState::new(self.limits));
+        let carries = id.as_ref().map_or(Carries::ALL, |id| self.filters.carries(id));
         self.slots.insert(
             slot,
             Slot {
@@ -204,6 +215,7 @@ impl Slots {
                 has_news: false,
                 spawned: false,
                 veiled: false,
+                carries,
                 pending,
             },
         );

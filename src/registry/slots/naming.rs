@@ -35,8 +35,9 @@ impl Slots {
         veiled
     }
 
-    pub(in crate::registry) fn rename(&mut self, slot: SlotId, id: &ContainerId, effects: &mut Effects) {
+    pub(in crate::registry) fn rename(&mut self, slot: SlotId, id: &ContainerId, now: Now, effects: &mut Effects) {
         let Some(entry) = self.slots.get_mut(&slot) else { return };
+        entry.carries = self.filters.carries(id);
         if let Some(old) = entry.id.replace(id.clone()) {
             self.by_id.remove(&old);
         }
@@ -44,6 +45,7 @@ impl Slots {
         if entry.spawned {
             effects.renames.push((slot, id.clone()));
         }
+        self.shed(slot, now, effects);
     }
 
     /// `newer` goes by the name of `older` from now on. One that has an actor is kept before one that has none. `None`: both
@@ -106,7 +108,9 @@ impl Slots {
             }
         }
         if let (true, Some(id)) = (keep_newer, from.id) {
-            self.rename(kept, &id, effects);
+            self.rename(kept, &id, now, effects);
+        } else {
+            self.shed(kept, now, effects);
         }
         if restarted {
             self.route(kept, ContainerEvent::Restarted, None, now, effects);
@@ -138,6 +142,7 @@ impl Slots {
                 }
                 state.forget_processes();
             }
+            state.keep(entry.carries);
             state
         });
         match &mut entry.place {
@@ -183,6 +188,10 @@ impl Slots {
                 sockets.get(slot).copied().unwrap_or(0),
             );
             assert_eq!((entry.processes, entry.sockets), counted, "{:?}", entry.id);
+            if let (Some(id), Place::Held(state) | Place::Spawning(state)) = (&entry.id, &entry.place) {
+                assert_eq!(entry.carries, self.filters.carries(id), "{id}");
+                assert!(entry.carries.tcp || state.has_no_traffic(), "{id}");
+            }
             if let Some(id) = &entry.id {
                 assert_eq!(self.by_id.get(id), Some(slot));
             }

@@ -48,17 +48,18 @@ impl Slots {
         let Some(slot) = self.slots.remove(&pending) else {
             return;
         };
-        let (Place::Held(state) | Place::Spawning(state)) = slot.place else {
+        let (Place::Held(mut state) | Place::Spawning(mut state)) = slot.place else {
             return;
         };
         let target = target.filter(|target| self.slots.contains_key(target));
+        let heir = target.filter(|target| self.carries(*target).tcp);
         let mut left = slot.sockets;
         for socket in state.sockets() {
             let Some(entry) = self.sockets.get_mut(&socket).filter(|entry| entry.slot == pending) else {
                 continue;
             };
             left = left.saturating_sub(1);
-            match target {
+            match heir {
                 Some(target) => entry.slot = target,
                 None => drop(self.sockets.remove(&socket)),
             }
@@ -67,17 +68,20 @@ impl Slots {
             // For those the state had no room.
             self.sockets.retain(|_, socket| {
                 let was = socket.slot == pending;
-                if let (true, Some(target)) = (was, target) {
+                if let (true, Some(target)) = (was, heir) {
                     socket.slot = target;
                 }
-                !was || target.is_some()
+                !was || heir.is_some()
             });
         }
         let Some(target) = target else { return };
         let Some(into) = self.slots.get_mut(&target) else {
             return;
         };
-        into.sockets += slot.sockets;
+        if heir.is_some() {
+            into.sockets += slot.sockets;
+        }
+        state.keep(into.carries);
         into.has_news |= slot.has_news;
         into.since_ns = into.since_ns.min(slot.since_ns);
         match &mut into.place {

@@ -9,19 +9,18 @@
 //! | hidden, or taken for bare processes | a container | its processes come |
 use super::{
     RegistryState,
-    names::{Hidden, Naming},
+    names::{Hidden, Naming, filtered},
 };
 use crate::{
     base::{ids::ContainerId, now::Now},
     container::state::ContainerEvent,
     registry::{
         effects::{Effects, SlotId},
-        filters::Verdict,
         identity::{self, Named, Owner},
         lifecycle::Lifecycle,
         slots::Merged,
     },
-    runtimes::{Found, Lookup, Runtime, metadata::Metadata},
+    runtimes::{Found, Lookup, Runtime},
 };
 use std::{
     collections::{BTreeSet, HashSet},
@@ -36,19 +35,20 @@ impl RegistryState {
     }
 
     fn answered(&mut self, path_id: &ContainerId, found: &Found, now: Now, effects: &mut Effects) {
+        let filters = &self.settings.filters;
         let (rule, naming, metadata) = match found {
             // The deadline decides.
             Found::Unanswered => return,
             // What was known stays known when the runtime has forgotten it: its last events are still to come.
             Found::Nobody if self.names.is_known(path_id) => return,
             Found::Nobody if self.names.is_perhaps(path_id) => (None, Naming::Path, None),
-            Found::Nobody => (None, self.filtered(path_id.clone(), None, |_| Naming::Path), None),
+            Found::Nobody => (None, filtered(filters, path_id.clone(), false, None), None),
             Found::Known(metadata) => {
                 let (rule, named) = identity::named_by(path_id, metadata, now.wall_ns / 1_000_000_000);
                 let naming = match named {
                     Named::Ignored(reason) => Naming::Hidden(Hidden::Ignored(reason)),
-                    Named::Unchanged => self.filtered(path_id.clone(), Some(metadata), |_| Naming::Path),
-                    Named::Container(id) => self.filtered(id, Some(metadata), Naming::Name),
+                    Named::Unchanged => filtered(filters, path_id.clone(), false, Some(metadata)),
+                    Named::Container(id) => filtered(filters, id, true, Some(metadata)),
                 };
                 (rule, naming, Some(Arc::clone(metadata)))
             }
@@ -62,7 +62,7 @@ impl RegistryState {
         if before != after {
             let slot = before.as_ref().and_then(|id| self.slots.of_id(id));
             match (slot.filter(|_| alone), &after) {
-                (Some(slot), None) => self.hide(slot, effects),
+                (Some(slot), None) => self.hide(&BTreeSet::from([slot]), effects),
                 (Some(slot), Some(id)) => self.called((slot, runtime), id, path_id, now, effects),
                 // Those who wait are told below.
                 (None, _) if waited => {}
@@ -86,18 +86,6 @@ impl RegistryState {
             if before == after && (veiled || first_known) {
                 self.tell_identified(before, slot, runtime, effects);
             }
-        }
-    }
-
-    fn filtered(
-        &self,
-        id: ContainerId,
-        metadata: Option<&Metadata>,
-        shown: impl FnOnce(ContainerId) -> Naming,
-    ) -> Naming {
-        match self.settings.filters.allows(&id, metadata) {
-            Verdict::Shown => shown(id),
-            Verdict::Hidden(_) => Naming::Hidden(Hidden::Filtered(id)),
         }
     }
 
@@ -129,7 +117,7 @@ impl RegistryState {
         let was = self.slots.name(Some(slot));
         let other = self.slots.of_id(id).filter(|other| *other != slot);
         let Some(other) = other else {
-            self.slots.rename(slot, id, effects);
+            self.slots.rename(slot, id, now, effects);
             return self.tell_identified(was, slot, runtime, effects);
         };
         let Some(Merged { gone, kept }) = self.slots.merge(slot, other, now, effects) else {
@@ -155,15 +143,16 @@ impl RegistryState {
         }
     }
 
-    /// Nobody wants to see it.
-    fn hide(&mut self, slot: SlotId, effects: &mut Effects) {
-        for process in self.processes.values_mut() {
-            if process.slot == Some(slot) {
-                process.slot = None;
-            }
+    /// Nobody wants to see them.
+    pub(super) fn hide(&mut self, slots: &BTreeSet<SlotId>, effects: &mut Effects) {
+        if slots.is_empty() {
+            return;
         }
-        self.found.retain(|_, found| *found != slot);
-        self.slots.drop_slot(slot, effects);
+        for process in self.processes.values_mut() {
+            process.slot = process.slot.filter(|slot| !slots.contains(slot));
+        }
+        self.found.retain(|_, found| !slots.contains(found));
+        self.slots.drop_all(slots, effects);
     }
 
     /// Its processes are another's from now on, or nobody's any more, or somebody's now.

@@ -86,7 +86,7 @@ impl RegistryState {
         match decided {
             Belongs::To { id, .. } => Some(id.clone()),
             Belongs::Nowhere(Reason::Filtered) => match self.names.get(path_id?).map(|entry| &entry.naming) {
-                Some(Naming::Hidden(Hidden::Filtered(id))) => Some(id.clone()),
+                Some(Naming::Hidden(Hidden::Filtered { id, .. })) => Some(id.clone()),
                 Some(_) => None,
                 None => path_id.cloned(),
             },
@@ -104,7 +104,7 @@ impl RegistryState {
             Naming::Path => NameState::Path,
             Naming::Name(_) => NameState::Named,
             Naming::Hidden(Hidden::Ignored(reason)) => NameState::Ignored(*reason),
-            Naming::Hidden(Hidden::Filtered(_)) => NameState::Filtered,
+            Naming::Hidden(Hidden::Filtered { .. }) => NameState::Filtered,
         };
         Some(NameExplained {
             lookup: entry.lookup.clone(),

@@ -35,6 +35,9 @@ impl RegistryState {
 
     fn slot_with_files(&mut self, process: ProcKey) -> Option<SlotId> {
         let slot = self.known(process)?.slot?;
+        if !self.slots.carries(slot).files {
+            return None;
+        }
         self.holders.found.insert(slot);
         Some(slot)
     }

@@ -7,7 +7,7 @@ use crate::{
     base::{ids::SocketId, now::Now},
     container::state::ContainerEvent,
     decode::{CloseReason, Comm, Owner, SocketEvent},
-    registry::effects::Effects,
+    registry::effects::{Effects, SlotId},
 };
 use std::collections::HashMap;
 
@@ -26,7 +26,8 @@ impl RegistryState {
                 generation: 1,
             };
             let slot = self.processes.get(&socket.owner.tgid).and_then(|process| process.slot);
-            let Some(slot) = slot.filter(|_| self.slots.socket(known).is_none()) else {
+            let wanted = |slot: &SlotId| self.slots.carries(*slot).tcp && self.slots.socket(known).is_none();
+            let Some(slot) = slot.filter(wanted) else {
                 continue;
             };
             let event = self.event_of(socket, now);

@@ -7,6 +7,7 @@ mod applications;
 mod cgroups;
 mod explain;
 mod files;
+mod filters;
 mod found;
 mod names;
 mod processes;
@@ -43,7 +44,7 @@ use std::{
 };
 use tarsier_common::kind;
 
-/// What does not change while the agent runs.
+/// What does not change while the agent runs, but for the filters.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub standalone: Standalone,
@@ -215,6 +216,7 @@ impl RegistryState {
             rejected_namespaces: 0,
             slots: Slots::new(
                 settings.limits,
+                Arc::clone(&settings.filters),
                 settings.max_containers,
                 settings.max_pending,
                 settings.max_sockets,

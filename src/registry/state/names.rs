@@ -19,7 +19,7 @@ use crate::{
     container::state::ContainerEvent,
     registry::{
         effects::{Ask, Effects},
-        filters::Verdict,
+        filters::{Filters, Verdict},
         identity::{self, IgnoredReason, Owner},
         slots::Awaited,
     },
@@ -49,8 +49,20 @@ pub(super) enum Naming {
 #[derive(Clone, Debug)]
 pub(super) enum Hidden {
     Ignored(IgnoredReason),
-    /// Under this name.
-    Filtered(ContainerId),
+    /// Under this name, which its path or a runtime has given it.
+    Filtered {
+        id: ContainerId,
+        named: bool,
+    },
+}
+
+/// `named`: by a runtime.
+pub(super) fn filtered(filters: &Filters, id: ContainerId, named: bool, metadata: Option<&Metadata>) -> Naming {
+    match filters.allows(&id, metadata) {
+        Verdict::Shown if named => Naming::Name(id),
+        Verdict::Shown => Naming::Path,
+        Verdict::Hidden(_) => Naming::Hidden(Hidden::Filtered { id, named }),
+    }
 }
 
 /// What is made of a path that says it is a container's, or may be.
@@ -73,7 +85,7 @@ pub(super) enum Judged {
 pub(super) struct Entry {
     /// `None`: no runtime knows such containers, or (gVisor) it is not known which it is.
     pub lookup: Option<Lookup>,
-    perhaps: bool,
+    pub perhaps: bool,
     pub naming: Naming,
     /// The row that made a name of what the runtime has told.
     pub rule: Option<&'static str>,
@@ -83,7 +95,7 @@ pub(super) struct Entry {
 /// Of everything whose path has been met, by what the path says.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    entries: HashMap<ContainerId, Entry>,
+    pub(super) entries: HashMap<ContainerId, Entry>,
     /// A container that makes cgroups can give one a name that leads to another container.
     by_lookup: HashMap<Lookup, BTreeSet<ContainerId>>,
     /// How many go by each name: those of one after the other, or of two that claim it.
@@ -333,10 +345,7 @@ impl RegistryState {
             }
             (Naming::Unasked, _) if entry.perhaps => entry.naming = Naming::Path,
             (Naming::Unasked, _) => {
-                entry.naming = match self.settings.filters.allows(path_id, None) {
-                    Verdict::Shown => Naming::Path,
-                    Verdict::Hidden(_) => Naming::Hidden(Hidden::Filtered(path_id.clone())),
-                };
+                entry.naming = filtered(&self.settings.filters, path_id.clone(), false, None);
             }
             _ => {}
         }

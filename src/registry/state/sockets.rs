@@ -53,10 +53,13 @@ impl RegistryState {
             }
             Target::Nowhere(reason) => Err(reason),
         };
+        let slot = slot.and_then(|slot| self.with_tcp(slot));
         let slot = match slot {
             Ok(slot) => slot,
             Err(reason) => {
-                if !ends && !event.shown && kind.is_none() && self.unheard.len() < MAX_UNHEARD {
+                // What nobody wants to see does not count later, either.
+                let missed = !ends && !event.shown && kind.is_none() && reason != Reason::Filtered;
+                if missed && self.unheard.len() < MAX_UNHEARD {
                     self.unheard.insert(event.socket);
                 }
                 return drop_event(kind, reason, effects);
@@ -89,6 +92,11 @@ impl RegistryState {
         if wildcard && opens {
             self.tell_addresses(event.netns, event.owner.process.tgid, slot, now, effects);
         }
+    }
+
+    fn with_tcp(&self, slot: SlotId) -> Result<SlotId, Reason> {
+        let carries = self.slots.carries(slot);
+        carries.tcp.then_some(slot).ok_or(Reason::Filtered)
     }
 
     pub(super) fn refuses(&self, event: &SocketEvent) -> Option<Reason> {
@@ -209,7 +217,7 @@ impl RegistryState {
             (Target::Nowhere(reason), _) => Err(reason),
             (Target::Unnamed, None) => Err(Reason::PendingFull),
         };
-        match target {
+        match target.and_then(|slot| self.with_tcp(slot)) {
             Ok(slot) => {
                 let booked = Some((sum.kind(), sum.ended()));
                 self.slots
@@ -224,7 +232,7 @@ impl RegistryState {
 
     /// One that was kept, and is in the books already.
     pub(super) fn route_kept_sum(&mut self, slot: Option<SlotId>, sum: SumEvent, now: Now, effects: &mut Effects) {
-        match slot {
+        match slot.filter(|slot| self.slots.carries(*slot).tcp) {
             Some(slot) => self
                 .slots
                 .route(slot, ContainerEvent::SumSpilled(sum), None, now, effects),

@@ -2,8 +2,12 @@
 use super::*;
 use crate::registry::effects::Effects;
 use crate::{
+    config,
     container::state::ContainerState,
-    registry::effects::SlotId,
+    registry::{
+        effects::SlotId,
+        filters::{Filters, Verdict},
+    },
     runtimes::{Engines, Found, Lookup, Runtime, metadata::Metadata},
 };
 use proptest::prelude::*;
@@ -19,6 +23,8 @@ enum Step {
     /// nobody wants to see.
     AnswerRuntime(usize, Option<usize>),
     Inventory(Vec<u32>),
+    /// One of some.
+    Filters(usize),
     /// The longest asked for: it runs, dies, or gives back what it has.
     Actor(ActorStep),
     Tick,
@@ -106,15 +112,25 @@ impl Actors {
     }
 }
 
+const FILTERS: usize = 5;
+
+fn filters(which: usize) -> Filters {
+    let patterns = |patterns: &[&str]| patterns.iter().map(|pattern| pattern.parse().unwrap()).collect();
+    let mut filters = config::Filters::default();
+    match which {
+        0 => filters.deny = patterns(&["^/docker/secret"]),
+        1 => filters.deny = patterns(&["^/docker/[0-9a]", "^/standalone/"]),
+        2 => filters.allow = patterns(&["^/docker/web", "^/system.slice/"]),
+        3 => filters.signals.tcp.deny = patterns(&["^/docker/", "^/standalone/"]),
+        _ => {}
+    }
+    Filters::new(&filters)
+}
+
 fn any_registry(actors: bool) -> RegistryState {
-    let deny = vec!["^/docker/secret".parse().unwrap()];
-    let filters = crate::config::Filters {
-        deny,
-        ..crate::config::Filters::default()
-    };
     let settings = Settings {
         runtimes: true,
-        filters: Arc::new(crate::registry::filters::Filters::new(&filters)),
+        filters: Arc::new(filters(0)),
         actors,
         ..settings(Standalone::ByName)
     };
@@ -168,6 +184,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => (2u64..5, prop::option::weighted(0.8, 0..PATHS.len())).prop_map(|(cgroup, path)| Step::AnswerCgroup(cgroup, path)),
         2 => (1u32..8, prop::option::of(0..PATHS.len())).prop_map(|(tgid, path)| Step::AnswerProcess(tgid, path)),
         4 => (0usize..4, prop::option::weighted(0.8, 0usize..3)).prop_map(|(of, name)| Step::AnswerRuntime(of, name)),
+        2 => (0..FILTERS).prop_map(Step::Filters),
         2 => Just(Step::Actor(ActorStep::Runs)),
         1 => (0usize..4).prop_map(|which| Step::Actor(ActorStep::Dies(which))),
         1 => Just(Step::Actor(ActorStep::HandsOver)),
@@ -187,6 +204,7 @@ fn accounted(effects: &Effects) -> u64 {
 fn run(steps: Vec<Step>, actors: bool) -> RegistryState {
     let mut registry = any_registry(actors);
     let mut others = Actors::default();
+    let mut wanted = 0;
     for (second, step) in steps.into_iter().enumerate() {
         let at = now(second as u64 + 1);
         let mut expected = 0;
@@ -215,6 +233,14 @@ fn run(steps: Vec<Step>, actors: bool) -> RegistryState {
                 let found = name.map_or(Found::Nobody, named);
                 registry.answer(Answer::Runtime { lookup, found }, at)
             }
+            Step::Filters(which) => {
+                wanted = which;
+                let effects = registry.set_filters(Arc::new(filters(which)), at);
+                // Nothing that was hidden comes by saying it twice.
+                let again = registry.set_filters(Arc::new(filters(which)), at);
+                assert!(again.shares.is_empty() && again.reaps.is_empty() && again.spawns.is_empty());
+                effects
+            }
             Step::Inventory(tgids) => {
                 registry.inventory(&inventory(tgids.into_iter().map(|tgid| found(tgid, "app", "/"))), at)
             }
@@ -228,6 +254,10 @@ fn run(steps: Vec<Step>, actors: bool) -> RegistryState {
         others.follow(&effects);
         assert_eq!(accounted(&effects), expected);
         registry.check();
+        let wanted = filters(wanted);
+        for sample in registry.samples(at) {
+            assert_eq!(wanted.allows(&sample.id, None), Verdict::Shown, "{}", sample.id);
+        }
     }
     registry
 }

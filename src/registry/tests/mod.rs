@@ -2,6 +2,7 @@ mod any_order;
 mod builders;
 mod explain;
 mod files;
+mod filters;
 mod lifecycle;
 mod lives;
 mod names;

@@ -1,0 +1,13 @@
+//! What is collected of a container.
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carries {
+    /// Connections and listens.
+    pub tcp: bool,
+    /// Those that are open for writing.
+    pub files: bool,
+}
+
+impl Carries {
+    pub const ALL: Self = Self { tcp: true, files: true };
+}
