@@ -3,7 +3,7 @@ use super::layout::printable;
 use crate::http::{admin::events::HEARTBEAT, api::ErrorBody};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{
-    Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1,
     header::HOST,
@@ -67,8 +67,17 @@ impl Client {
 
     /// The body of a 200.
     pub fn get(&self, path: &str) -> Result<Bytes, ClientError> {
+        self.call(Method::GET, path)
+    }
+
+    /// The same, of something that is to be done.
+    pub fn post(&self, path: &str) -> Result<Bytes, ClientError> {
+        self.call(Method::POST, path)
+    }
+
+    fn call(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
         let exchange = async {
-            let (response, _connection) = self.open(path).await?;
+            let (response, _connection) = self.open(method, path).await?;
             let status = response.status();
             Ok((status, self.whole(response.into_body()).await?))
         };
@@ -90,7 +99,7 @@ impl Client {
     }
 
     async fn stream(&self, path: &str, mut each: impl FnMut(&[u8]) -> bool) -> Result<(), ClientError> {
-        let (response, _connection) = self.within(self.deadline, self.open(path)).await?;
+        let (response, _connection) = self.within(self.deadline, self.open(Method::GET, path)).await?;
         let status = response.status();
         if status != StatusCode::OK {
             let body = self.within(self.deadline, self.whole(response.into_body())).await?;
@@ -148,7 +157,7 @@ impl Client {
     }
 
     /// The connection goes with its guard.
-    async fn open(&self, path: &str) -> Result<(Response<Incoming>, AbortOnDrop), ClientError> {
+    async fn open(&self, method: Method, path: &str) -> Result<(Response<Incoming>, AbortOnDrop), ClientError> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| self.connect_error(source))?;
@@ -159,7 +168,9 @@ impl Client {
         let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broke_off)?;
         // What it ends with reaches the request, too.
         let connection = AbortOnDrop(tokio::spawn(connection));
-        let request = Request::get(path)
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(HOST, "localhost")
             .body(Empty::<Bytes>::new())
             .expect("paths are built from constants and percent-encoded ids");

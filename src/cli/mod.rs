@@ -9,6 +9,7 @@ pub mod explain;
 pub mod inspect;
 pub mod programs;
 pub mod ps;
+pub mod reload;
 // Of a recording.
 pub mod replay;
 // How an answer is laid out.
@@ -17,7 +18,7 @@ mod layout;
 use crate::{
     base::logging::LogFormat,
     collect::{CollectError, sockets::Source},
-    config::{ConfigError, Overrides, load},
+    config::{Admin, ConfigError, Overrides, load},
 };
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use client::{Client, ClientError};
@@ -54,6 +55,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Print what becomes of processes and containers, as it happens
     Events(EventsArgs),
+    /// Have a running agent read its configuration again, and say what has changed
+    Reload(ReloadArgs),
     /// Show what the eBPF programs of a running agent cost
     Programs(ProgramsArgs),
     /// Play back a recording and print its metrics
@@ -111,11 +114,17 @@ pub struct AdminArgs {
 }
 
 impl AdminArgs {
-    /// A socket that is named needs no configuration: that must not be in the way of asking a running agent.
+    /// A socket that is named needs no configuration: that must not be in the way of asking a running agent. Nor must one
+    /// that has become wrong since: the agent goes on without it.
     fn client(&self) -> Result<Client, ConfigError> {
         let socket = match &self.admin_socket {
             Some(socket) => socket.clone(),
-            None => load(None, &Overrides::default())?.admin.socket,
+            None => match load(None, &Overrides::default()) {
+                Ok(config) => config.admin.socket,
+                Err(wrong) => Some(Admin::default().socket)
+                    .filter(|usual| usual.exists())
+                    .ok_or(wrong)?,
+            },
         };
         Ok(Client::new(socket))
     }
@@ -188,6 +197,15 @@ pub struct EventsArgs {
     #[arg(long, required = true)]
     pub follow: bool,
     /// One object a line, as the agent sends it
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// The agent's answer as it is
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -331,6 +349,9 @@ mod tests {
         );
         assert!(
             matches!(parse_line("tarsier events --follow --json --admin-socket /s"), Ok(Command::Events(args)) if args.json)
+        );
+        assert!(
+            matches!(parse_line("tarsier reload --json --admin-socket /s"), Ok(Command::Reload(args)) if args.json)
         );
         assert!(matches!(
             parse_line("tarsier programs --admin-socket /s"),

@@ -7,7 +7,7 @@ use crate::{
         ids::{Application, CgroupId, ContainerId, NetnsId},
     },
     collect::worker::Worker,
-    config::Config,
+    config::{self, Config, Live},
     container::{
         actor::GetSamples,
         files::FileInUse,
@@ -20,6 +20,7 @@ use crate::{
         actor::{GetHeldSamples, GetSnapshot, Snapshot, TableSnapshot},
         explain::{ExplainAddress, ExplainProcess},
         lifecycle::Subscribe,
+        messages::SetFilters,
         state::{Node, RegistryState},
     },
     supervisor::messages::{ActorRow, Containers, Explainer, GetActors, GetContainers},
@@ -220,7 +221,9 @@ pub(super) struct FakeSupervisor {
     pub explainer: Option<Addr<FakeExplainer>>,
     pub asked: Arc<AtomicUsize>,
     pub subscribed: Arc<parking_lot::Mutex<Vec<Subscribe>>>,
+    pub filters: Arc<parking_lot::Mutex<Vec<Arc<config::Filters>>>>,
     pub proc: Option<std::path::PathBuf>,
+    pub config_file: Option<std::path::PathBuf>,
     #[cfg(feature = "test-hooks")]
     pub broken: Arc<parking_lot::Mutex<Vec<String>>>,
 }
@@ -267,6 +270,14 @@ impl Handler<Subscribe> for FakeSupervisor {
     }
 }
 
+impl Handler<SetFilters> for FakeSupervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: SetFilters, _: &mut Context<Self>) {
+        self.filters.lock().push(message.0);
+    }
+}
+
 impl Handler<GetActors> for FakeSupervisor {
     type Result = ResponseFuture<Vec<ActorRow>>;
 
@@ -310,10 +321,15 @@ impl FakeSupervisor {
             restarts: Arc::default(),
         };
         let worker = worker(self.proc.as_deref().unwrap_or(std::path::Path::new("/proc")));
+        let config = Live::new(
+            Config::default(),
+            self.config_file.clone(),
+            config::Overrides::default(),
+        );
         let supervisor = self.start();
         let faces = Faces {
             ctx,
-            config: Arc::new(Config::default()),
+            config: Arc::new(config),
             node: NodeLabels::default(),
             kernel: Arc::default(),
             runtimes: Arc::default(),
@@ -321,6 +337,8 @@ impl FakeSupervisor {
             containers: supervisor.clone().recipient(),
             actors: supervisor.clone().recipient(),
             subscribe: supervisor.clone().recipient(),
+            filters: supervisor.clone().recipient(),
+            verbosity: crate::base::logging::Verbosity::new(slog::Level::Info),
             streams: Arc::default(),
             worker,
             own_tgid: node().own_tgid,

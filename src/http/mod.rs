@@ -5,6 +5,7 @@ pub mod event;
 pub mod explained;
 
 mod flight;
+pub mod reload;
 pub mod scrape;
 mod views;
 

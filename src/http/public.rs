@@ -69,7 +69,7 @@ async fn metrics(scraper: Data<Scraper>) -> HttpResponse {
 
 async fn healthz(scraper: Data<Scraper>) -> HttpResponse {
     let faces = &scraper.faces;
-    let limit = faces.config.supervisor.watchdog / 2;
+    let limit = faces.config.get().supervisor.watchdog / 2;
     let silent = faces.ctx.pulses.silent(faces.ctx.clock.monotonic_ns(), limit);
     if silent.is_empty() {
         return HttpResponse::Ok().content_type("text/plain").body("ok\n");

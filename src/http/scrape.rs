@@ -3,9 +3,9 @@
 //! Whoever does not answer in time is left out and counted; a core that hangs costs its own samples, not the scrape.
 use super::{admin::events::Streams, flight::Flight};
 use crate::{
-    base::context::Ctx,
+    base::{context::Ctx, logging::Verbosity},
     collect::worker::Worker,
-    config::Config,
+    config::Live,
     conntrack::actor as conntrack,
     container::{actor::GetSamples, samples::Samples},
     metrics::{
@@ -16,6 +16,7 @@ use crate::{
     registry::{
         actor::{GetHeldSamples, GetSnapshot, Snapshot},
         lifecycle::Subscribe,
+        messages::SetFilters,
     },
     runtimes::statistics::Statistics,
     supervisor::messages::{GetActors, GetContainers},
@@ -33,7 +34,7 @@ use tokio::time::{Instant, timeout_at};
 /// All that the listeners show, or whom they ask for it.
 pub struct Faces {
     pub ctx: Ctx,
-    pub config: Arc<Config>,
+    pub config: Arc<Live>,
     pub node: NodeLabels,
     pub kernel: Arc<KernelStats>,
     pub runtimes: Arc<Statistics>,
@@ -41,6 +42,9 @@ pub struct Faces {
     pub containers: Recipient<GetContainers>,
     pub actors: Recipient<GetActors>,
     pub subscribe: Recipient<Subscribe>,
+    pub filters: Recipient<SetFilters>,
+    /// Of the log.
+    pub verbosity: Verbosity,
     pub streams: Arc<Streams>,
     /// Looks at /proc, on the blocking pool.
     pub worker: Arc<Worker>,
@@ -52,7 +56,7 @@ pub struct Faces {
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Silence {
+pub enum Silence {
     /// Nobody is there, or he died over the question.
     Gone,
     Late,
@@ -86,7 +90,7 @@ pub(super) struct Collected {
 impl Faces {
     /// The deadline for a question that arrives now.
     pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.config.http.scrape_timeout
+        Instant::now() + self.config.get().http.scrape_timeout
     }
 
     /// Everything about all containers. Without the supervisor nobody knows whom to ask.
@@ -161,7 +165,7 @@ impl Scraper {
         let faces = &self.faces;
         let began_ns = faces.ctx.clock.monotonic_ns();
         // Whoever has waited for another's collection still has a moment for his own.
-        let least = Instant::now() + faces.config.http.scrape_timeout / 8;
+        let least = Instant::now() + faces.config.get().http.scrape_timeout / 8;
         let (samples, late, registry) = match faces.collect(deadline.max(least)).await {
             Ok(collected) => {
                 self.known.store(collected.running, Ordering::Relaxed);
@@ -181,12 +185,13 @@ impl Scraper {
         };
         let merged = Samples::merge(&samples);
         let exposed = merged.iter().filter(|container| container.exposed).count();
-        let mut families = families::containers(&samples, &faces.node, &faces.config.metrics.labels);
+        let mut families = families::containers(&samples, &faces.node, &faces.config.get().metrics.labels);
         families.extend(own::agent(&Agent {
             ctx: &faces.ctx,
             kernel: &faces.kernel,
             runtimes: &faces.runtimes,
             conntrack: &faces.conntrack,
+            reloads: faces.config.reloads(),
             node: &faces.node,
             tables: registry.as_ref().map_or(&[], |registry| &registry.tables),
             usage: Usage::read(),

@@ -162,6 +162,11 @@ families! {
     CONNTRACK_LOOKUPS = COUNTER "tarsier_conntrack_lookups_total" NODE_LABELS + ["outcome"]
         "Questions to the kernel's connection tracking by what came of them";
 
+    CONFIG_RELOADS = COUNTER "tarsier_config_reloads_total" NODE_LABELS + ["result"]
+        "How often the running agent has read its configuration again, and taken (ok) or refused it";
+    CONFIG_LAST_RELOAD = GAUGE "tarsier_config_last_reload_successful" NODE_LABELS + []
+        "0 while the configuration that was read last has been refused, otherwise 1";
+
     ACTOR_RESTARTS = COUNTER "tarsier_actor_restarts_total" NODE_LABELS + ["actor", "cause"]
         "Restarts of an actor by what ended it";
     BLIND_SECONDS = COUNTER "tarsier_blind_seconds_total" NODE_LABELS + []

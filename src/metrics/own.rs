@@ -5,6 +5,7 @@ use crate::{
         context::Ctx,
         ledger::{Class, KindAccount, REASONS},
     },
+    config::Reloads,
     conntrack::actor as conntrack,
     registry::actor::TableSnapshot,
     runtimes::statistics::{Connection, Outcome, Statistics},
@@ -18,6 +19,7 @@ pub struct Agent<'a> {
     pub kernel: &'a KernelStats,
     pub runtimes: &'a Statistics,
     pub conntrack: &'a conntrack::Statistics,
+    pub reloads: Reloads,
     pub node: &'a NodeLabels,
     /// None while the registry does not answer.
     pub tables: &'a [TableSnapshot],
@@ -94,6 +96,7 @@ pub fn agent(of: &Agent<'_>) -> Vec<MetricFamily> {
         series.add(&names::TABLE_CAPACITY, [table.table], table.capacity as f64);
         series.add(&names::TABLE_REJECTED, [table.table], table.rejected as f64);
     }
+    reloads(&mut series, of.reloads);
     if let Some(usage) = of.usage {
         series.add(&names::RESIDENT_MEMORY_BYTES, [], usage.resident_bytes as f64);
         series.add(&names::CPU_SECONDS, [], usage.cpu_seconds);
@@ -148,6 +151,13 @@ fn kernel(series: &mut Series<'_>, stats: &KernelStats) {
         series.add(&names::BPF_MAP_CAPACITY, [map.map], map.capacity as f64);
     }
     series.add(&names::BLIND_SECONDS, [], stats.blind_seconds());
+}
+
+fn reloads(series: &mut Series<'_>, of: Reloads) {
+    for (result, n) in [("ok", of.ok), ("refused", of.refused)] {
+        series.add(&names::CONFIG_RELOADS, [result], n as f64);
+    }
+    series.add(&names::CONFIG_LAST_RELOAD, [], f64::from(u8::from(!of.last_refused)));
 }
 
 fn runtimes(series: &mut Series<'_>, statistics: &Statistics) {
@@ -250,6 +260,11 @@ mod tests {
             kernel: &kernel,
             runtimes: &answering(),
             conntrack: &conntrack::Statistics::default(),
+            reloads: Reloads {
+                ok: 2,
+                refused: 1,
+                last_refused: true,
+            },
             node: &node,
             tables: &[TableSnapshot {
                 table: "processes",
@@ -281,6 +296,9 @@ mod tests {
             r#"tarsier_runtime_connected{machine_id="",runtime="docker",system_uuid=""} 1"#,
             r#"tarsier_runtime_connected{machine_id="",runtime="crio",system_uuid=""} 0"#,
             r#"tarsier_runtime_calls_total{machine_id="",outcome="timeout",runtime="docker",system_uuid=""} 1"#,
+            r#"tarsier_config_reloads_total{machine_id="",result="ok",system_uuid=""} 2"#,
+            r#"tarsier_config_reloads_total{machine_id="",result="refused",system_uuid=""} 1"#,
+            r#"tarsier_config_last_reload_successful{machine_id="",system_uuid=""} 0"#,
             r#"tarsier_blind_seconds_total{machine_id="",system_uuid=""} 2.5"#,
             r#"tarsier_scrape_late_containers{machine_id="",system_uuid=""} 1"#,
             r#"tarsier_containers{machine_id="",state="young",system_uuid=""} 2"#,
@@ -300,6 +318,11 @@ mod tests {
             kernel: &kernel,
             runtimes: &answering(),
             conntrack: &conntrack::Statistics::default(),
+            reloads: Reloads {
+                ok: 2,
+                refused: 1,
+                last_refused: true,
+            },
             node: &node,
             tables: &[TableSnapshot {
                 table: "processes",

@@ -9,12 +9,12 @@ use crate::{
         context::{Ctx, Pulses, Restarts},
         features::{Features, State, feature},
         ledger::Ledger,
-        logging,
+        logging::{self, Verbosity},
         mailbox::Depths,
     },
     cli::RunArgs,
     collect::{node, worker::Worker},
-    config::{self, Config},
+    config::{self, Config, Live},
     conntrack::actor as conntrack,
     container::{destination::Filter, state::Limits},
     http::{
@@ -62,19 +62,19 @@ pub fn run(args: &RunArgs) -> Result<()> {
     }
     let (log, guard) = logging::logger(config.log.format, config.log.level.into())?;
     log_panics(&log);
-    let result = serve(args, config, &log);
+    let result = serve(args, config, &log, &guard.verbosity);
     drop(guard);
     result
 }
 
-fn serve(args: &RunArgs, config: Config, log: &Logger) -> Result<()> {
+fn serve(args: &RunArgs, config: Config, log: &Logger, verbosity: &Verbosity) -> Result<()> {
     let _lock = lock::wait(&config.agent.lock, log)?;
     let public = TcpListener::bind(config.http.listen)
         .with_context(|| format!("cannot listen on {} (http.listen)", config.http.listen))?;
     let admin = bind_admin(&config.admin.socket)?;
     let config = Arc::new(config);
     let system = actix_rt::System::new();
-    let result = system.block_on(agent(args, Arc::clone(&config), public, admin, log));
+    let result = system.block_on(agent(args, Arc::clone(&config), (public, admin), log, verbosity));
     fs::remove_file(&config.admin.socket).ok();
     result
 }
@@ -82,9 +82,9 @@ fn serve(args: &RunArgs, config: Config, log: &Logger) -> Result<()> {
 async fn agent(
     args: &RunArgs,
     config: Arc<Config>,
-    public: TcpListener,
-    admin: UnixListener,
+    (public, admin): (TcpListener, UnixListener),
     log: &Logger,
+    verbosity: &Verbosity,
 ) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let ctx = Ctx {
@@ -96,7 +96,7 @@ async fn agent(
         pulses: Arc::new(Pulses::default()),
         restarts: Arc::new(Restarts::default()),
     };
-    let signals = end_signals()?;
+    let (signals, hangups) = (end_signals()?, signal(SignalKind::hangup())?);
     let probe = node::probe(&config, &ctx.features);
     let recorder = match &args.record {
         None => None,
@@ -161,7 +161,7 @@ async fn agent(
     let streams = Arc::new(Streams::default());
     let faces = Arc::new(Faces {
         ctx: ctx.clone(),
-        config: Arc::clone(&config),
+        config: Arc::new(Live::new((*config).clone(), args.file.config.clone(), args.overrides())),
         node: probe.labels,
         kernel: Arc::clone(&stats),
         runtimes: runtime_statistics,
@@ -169,12 +169,15 @@ async fn agent(
         containers: supervisor.clone().recipient(),
         actors: supervisor.clone().recipient(),
         subscribe: supervisor.clone().recipient(),
+        filters: supervisor.clone().recipient(),
+        verbosity: verbosity.clone(),
         streams: Arc::clone(&streams),
         worker,
         own_tgid,
         #[cfg(feature = "test-hooks")]
         breaker: supervisor.clone().recipient(),
     });
+    let reloads = actix_rt::spawn(reload_at(hangups, Arc::clone(&faces)));
     let servers = [public::serve(public, Arc::clone(&faces))?, admin::serve(admin, faces)?];
     let handles = servers.each_ref().map(actix_web::dev::Server::handle);
     servers.into_iter().for_each(|server| drop(actix_rt::spawn(server)));
@@ -192,6 +195,7 @@ async fn agent(
     .await;
 
     info!(log, "ending");
+    reloads.abort();
     watchdog.stop();
     let end = async {
         streams.end(GOODBYE).await;
@@ -260,6 +264,13 @@ async fn until_asked_to_end([mut terminate, mut interrupt]: [Signal; 2]) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+/// What came of it is in the log.
+async fn reload_at(mut hangups: Signal, faces: Arc<Faces>) {
+    while hangups.recv().await.is_some() {
+        Arc::clone(&faces).reload().await.ok();
     }
 }
 

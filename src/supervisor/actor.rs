@@ -79,7 +79,7 @@ pub struct ConntrackParts {
 }
 
 pub struct Supervisor {
-    parts: Parts,
+    pub(super) parts: Parts,
     pub(super) registry: Option<Addr<RegistryActor>>,
     tracer: Option<Addr<TracerActor>>,
     conntrack: Option<Addr<ConntrackActor>>,

@@ -62,7 +62,12 @@ async fn process(faces: &Faces, pid: u32) -> Result<Process, ApiError> {
         Some(lookup) => Some(runtimes(faces, &list, lookup, deadline).await),
         None => None,
     };
-    Ok(body(placed, explained, runtimes, &faces.config.identity.cgroup_root))
+    Ok(body(
+        placed,
+        explained,
+        runtimes,
+        &faces.config.get().identity.cgroup_root,
+    ))
 }
 
 /// The pid may have been given to another meanwhile.

@@ -10,11 +10,13 @@
 //! | `GET /api/v1/events` | a stream of [`Event`](super::event::Event)s, see below |
 //! | `GET /api/v1/explain/{pid}` | [`Explained`](super::explained::Explained): why a process belongs where it belongs |
 //! | `GET /api/v1/explain/{ip:port}` | the same: who connects to it or listens on it, and which rule would leave it out |
-//! | `GET /api/v1/config` | [`Config`](crate::config::Config) as it is after all its layers |
+//! | `GET /api/v1/config` | [`Config`](crate::config::Config) as it is after all its layers and reloads |
+//! | `POST /api/v1/reload` | [`Reloaded`](super::reload::Reloaded): reads the configuration again, as SIGHUP does |
 //!
 //! Everything else is an [`ErrorBody`] with 400 (neither a pid nor an address), 403 (the agent may not look at it),
 //! 404 (no such path, container or process), 405 (another method), 503 (who would know
-//! is being restarted), 504 (who would know did not answer within `http.scrape_timeout`) or, of the stream, 429 (8 clients have
+//! is being restarted), 422 (the configuration is wrong, and the old one stays), 504 (who would know did not answer within
+//! `http.scrape_timeout`) or, of the stream, 429 (8 clients have
 //! one already).
 //!
 //! The stream is `text/event-stream`: `event: NAME`, `data: OBJECT`, an empty line. It begins when it is asked for; what there
@@ -32,6 +34,7 @@ mod hooks;
 use super::{
     api::{Actors, ContainerList, ErrorBody},
     public::readiness,
+    reload::{ReloadError, Reloaded},
     scrape::{Collected, Faces, Silence, ask},
     views,
 };
@@ -81,7 +84,8 @@ fn routes(app: &mut ServiceConfig) {
         .service(get("/api/v1/explain/{subject:.*}", explain::explain))
         .service(get("/api/v1/ledger", ledger))
         .service(get("/api/v1/actors", actors))
-        .service(get("/api/v1/config", config));
+        .service(get("/api/v1/config", config))
+        .service(only("POST", web::resource("/api/v1/reload").post(reload)));
     #[cfg(feature = "test-hooks")]
     hooks::routes(app);
     app.default_service(web::to(nothing));
@@ -93,8 +97,12 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    let others = || async { Err::<HttpResponse, _>(ApiError::Method { allowed: "GET" }) };
-    web::resource(path).get(handler).default_service(web::to(others))
+    only("GET", web::resource(path).get(handler))
+}
+
+fn only(allowed: &'static str, resource: Resource) -> Resource {
+    let others = move || async move { Err::<HttpResponse, _>(ApiError::Method { allowed }) };
+    resource.default_service(web::to(others))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +129,10 @@ enum ApiError {
     Method { allowed: &'static str },
     #[error("{clients} clients follow the events already")]
     Crowded { clients: usize },
+    #[error("{message}")]
+    Config { message: String },
+    #[error("reading the configuration has failed, the log says why")]
+    Reading,
     #[error("{who} is being restarted, try again")]
     Gone { who: &'static str },
     #[error("{who} did not answer within {limit:?}")]
@@ -141,6 +153,8 @@ impl ResponseError for ApiError {
             Self::Unreadable { .. } => StatusCode::FORBIDDEN,
             Self::Crowded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Config { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Reading => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Gone { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -159,7 +173,7 @@ impl ResponseError for ApiError {
 
 impl Faces {
     fn silent(&self, who: &'static str) -> impl Fn(Silence) -> ApiError {
-        let limit = self.config.http.scrape_timeout;
+        let limit = self.config.get().http.scrape_timeout;
         move |silence| match silence {
             Silence::Gone => ApiError::Gone { who },
             Silence::Late => ApiError::Late { who, limit },
@@ -248,7 +262,16 @@ async fn actors(faces: Data<Faces>) -> Result<Json<impl Serialize>, ApiError> {
 }
 
 async fn config(faces: Data<Faces>) -> HttpResponse {
-    HttpResponse::Ok().json(&*faces.config)
+    HttpResponse::Ok().json(&*faces.config.get())
+}
+
+async fn reload(faces: Data<Faces>) -> Result<Json<Reloaded>, ApiError> {
+    let reloaded = Arc::clone(&faces).reload().await;
+    reloaded.map(Json).map_err(|error| match error {
+        ReloadError::Refused { message } => ApiError::Config { message },
+        ReloadError::Failed => ApiError::Reading,
+        ReloadError::Unconfirmed(silence) => faces.silent(REGISTRY)(silence),
+    })
 }
 
 #[cfg(test)]

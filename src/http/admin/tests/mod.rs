@@ -1,5 +1,6 @@
 mod explains;
 mod follows;
+mod reloads;
 
 use super::*;
 use crate::{
