@@ -71,6 +71,37 @@ impl Machine {
     }
 }
 
+/// As the unit's own user, who may read the file and ask the agent.
+fn reloads(machine: &Machine) {
+    let write = |text: &str| {
+        let script = format!("mkdir -p /etc/tarsier; echo '{text}' > /etc/tarsier/tarsier.yaml");
+        machine.exec(&["sh", "-c", &script]);
+    };
+    let shown = || {
+        machine
+            .exec(&["tarsier", "ps"])
+            .contains("/system.slice/theirs.service")
+    };
+    write("filters: {deny: [/theirs.service]}");
+    machine.exec(&["systemctl", "reload", "tarsier"]);
+    assert!(!shown());
+    write("filters: {deny: [a(b]}");
+    let code = machine.exec(&["sh", "-c", "systemctl reload tarsier 2>&1; echo $?"]);
+    assert_ne!(code.lines().last(), Some("0"), "{code}");
+    assert!(!shown());
+    assert_eq!(machine.property("ActiveState"), "active");
+    let refused = |entry: &Value| {
+        let said = entry["MESSAGE"].as_str().unwrap_or_default();
+        said.contains("the configuration is refused") && entry.to_string().contains("line 1, column 18")
+    };
+    eventually(Duration::from_secs(10), "the journal says so", || {
+        machine.journal().iter().any(refused)
+    });
+    machine.exec(&["rm", "/etc/tarsier/tarsier.yaml"]);
+    machine.exec(&["systemctl", "reload", "tarsier"]);
+    assert!(shown());
+}
+
 #[test]
 fn the_unit_starts_notifies_logs_and_is_restarted() {
     if !(require_root() && require_tool(&["systemd-nspawn", "mmdebstrap", "nsenter"])) {
@@ -113,6 +144,7 @@ fn the_unit_starts_notifies_logs_and_is_restarted() {
                 .contains("/system.slice/theirs.service")
         },
     );
+    reloads(&machine);
     let first = machine.property("MainPID");
     let answer =
         admin_post(&machine.admin_socket(), "/api/v1/test/block/core?ms=60000").expect("the admin socket answers");
