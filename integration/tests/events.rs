@@ -281,7 +281,7 @@ impl Slow {
 
 #[test]
 fn a_slow_client_is_dropped_and_told_and_nobody_else_notices() {
-    const STORMS: usize = 6;
+    const STORMS: usize = 12;
     if !require_root() {
         return;
     }

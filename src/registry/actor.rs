@@ -264,6 +264,7 @@ impl RegistryActor {
         }
         let effects = self.state.tick(now);
         self.perform(effects, None, context);
+        self.hub.remind(now);
     }
 }
 

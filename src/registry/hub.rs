@@ -81,6 +81,13 @@ impl Hub {
         self.subscribers.retain(|of| of.subscription.to.connected());
     }
 
+    /// Tells those who have missed something, if nothing else comes that could.
+    pub(super) fn remind(&mut self, now: Now) {
+        for subscriber in self.subscribers.iter_mut().filter(|of| of.lost > 0) {
+            subscriber.offer(&Arc::default(), now);
+        }
+    }
+
     fn publish(&mut self, events: &[Lifecycle], now: Now) {
         self.forget();
         if self.subscribers.is_empty() {
@@ -256,9 +263,11 @@ mod tests {
         assert!((1..published).contains(&arrived), "{arrived}");
         let lost = 2 * (published - arrived);
         assert_eq!(hub.snapshot()[0], SubscriberSnapshot { actor: "slow", lost });
-        hub.publish(&[retired("/c")], NOW);
+        hub.remind(NOW);
         let news = slow.send(Take).await.unwrap();
-        assert_eq!((news.len(), news[0].lost), (1, lost));
+        assert_eq!((news.len(), news[0].events.len(), news[0].lost), (1, 0, lost));
+        hub.remind(NOW);
+        assert!(slow.send(Take).await.unwrap().is_empty(), "there is nothing to tell");
         hub.publish(&[retired("/d")], NOW);
         assert_eq!(slow.send(Take).await.unwrap()[0].lost, 0, "told once");
         assert_eq!(hub.snapshot()[0].lost, lost, "and counted for good");

@@ -1,7 +1,7 @@
 //! `GET /api/v1/events`: server-sent events of processes and containers, from now on.
 //!
-//! One small actor for each client takes the news from the registry and puts it into a queue of so many bytes; the answer's
-//! body is what comes out of it. A client that lets its queue run full gets what is in it, and as its last event how many it
+//! One small actor for each client takes the news from the registry and puts it into a queue of so many events; the answer's
+//! body is what comes out of it, written only then, for all that lives may come at once. A client that lets its queue run full gets what is in it, and as its last event how many it
 //! missed: whoever cannot follow is to know that he does not know all. Nobody else notices.
 use super::{ApiError, SUPERVISOR};
 use crate::{
@@ -33,8 +33,8 @@ use tokio::sync::{mpsc, watch};
 
 /// Far fewer than connections: who stops reading keeps his.
 const MAX_CLIENTS: usize = 8;
-/// Some thousand events.
-const QUEUE_BYTES: usize = 1 << 20;
+/// A registry that begins anew tells all that it finds before anybody can read.
+const QUEUE_EVENTS: usize = 16_384;
 /// Messages of up to 256 events that may wait for the HTTP thread.
 const MAILBOX: usize = 256;
 /// A client that says nothing can only be missed by writing to it.
@@ -124,14 +124,14 @@ pub(super) async fn events(faces: Data<Faces>) -> Result<HttpResponse, ApiError>
 
 #[derive(Default)]
 struct Shared {
-    queued_bytes: AtomicUsize,
+    queued: AtomicUsize,
     lost: AtomicU64,
 }
 
 /// Takes the news of one client.
 struct Follower {
     /// `None`: it was too slow, and what comes now is only counted.
-    queue: Option<mpsc::UnboundedSender<Bytes>>,
+    queue: Option<mpsc::UnboundedSender<News>>,
     shared: Arc<Shared>,
 }
 
@@ -149,16 +149,21 @@ impl Follower {
         self.shared.lost.fetch_add(events, Relaxed);
     }
 
-    fn put(&mut self, text: String) {
+    fn put(&mut self, mut news: News) {
         let Some(queue) = &self.queue else {
-            return self.lose(1);
+            return self.lose(news.events.len() as u64);
         };
-        let queued = self.shared.queued_bytes.fetch_add(text.len(), SeqCst);
-        if queued + text.len() > QUEUE_BYTES {
-            return self.lose(1);
+        let come = news.events.len();
+        let room = QUEUE_EVENTS.saturating_sub(self.shared.queued.fetch_add(come, SeqCst));
+        if let Some(taken) = news.events.get(..room).filter(|taken| taken.len() < come) {
+            news.events = Arc::from(taken);
         }
+        let lost = come - news.events.len();
         // Without its reader it ends in a moment.
-        queue.send(Bytes::from(text)).ok();
+        queue.send(news).ok();
+        if lost > 0 {
+            self.lose(lost as u64);
+        }
     }
 }
 
@@ -169,15 +174,8 @@ impl Handler<News> for Follower {
         if news.lost > 0 {
             self.lose(news.lost);
         }
-        if news.events.is_empty() && news.lost == 0 {
-            self.put(": from here on\n\n".to_owned());
-        }
-        for event in news.events.iter() {
-            if self.queue.is_some() {
-                self.put(Event::of(event, news.now).wire());
-            } else {
-                self.lose(1);
-            }
+        if !news.events.is_empty() || news.lost == 0 {
+            self.put(news);
         }
     }
 }
@@ -196,7 +194,7 @@ impl Handler<Leave> for Follower {
 
 /// What the client reads.
 struct Reader {
-    queue: mpsc::UnboundedReceiver<Bytes>,
+    queue: mpsc::UnboundedReceiver<News>,
     shared: Arc<Shared>,
     ending: watch::Receiver<bool>,
     clock: Arc<dyn Clock>,
@@ -213,9 +211,9 @@ impl Reader {
         let last = tokio::select! {
             biased;
             queued = self.queue.recv() => {
-                if let Some(chunk) = queued {
-                    self.shared.queued_bytes.fetch_sub(chunk.len(), SeqCst);
-                    return Some(chunk);
+                if let Some(news) = queued {
+                    self.shared.queued.fetch_sub(news.events.len(), SeqCst);
+                    return Some(written(&news));
                 }
                 // It has read all that there was room for.
                 What::Lagged { lost: self.shared.lost.load(Relaxed) }
@@ -231,6 +229,14 @@ impl Reader {
         let time_unix = self.clock.wall_ns() as f64 / 1e9;
         Bytes::from(Event { time_unix, what }.wire())
     }
+}
+
+fn written(news: &News) -> Bytes {
+    if news.events.is_empty() {
+        return Bytes::from_static(b": from here on\n\n");
+    }
+    let events = news.events.iter().map(|event| Event::of(event, news.now).wire());
+    Bytes::from(events.collect::<String>())
 }
 
 async fn ended(ending: &mut watch::Receiver<bool>) {
@@ -297,28 +303,30 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(text(&mut reader).await, ": from here on\n\n");
-        for id in ["/a", "/b"] {
-            let expected = format!(
+        let wire = |id: &str| {
+            format!(
                 "event: container_retired\ndata: {{\"time_unix\":0.0,\"event\":\"container_retired\",\"container_id\":\"{id}\"}}\n\n"
-            );
-            assert_eq!(text(&mut reader).await, expected);
-        }
+            )
+        };
+        assert_eq!(text(&mut reader).await, wire("/a") + &wire("/b"));
         assert_eq!(text(&mut reader).await, ": still here\n\n");
-        assert_eq!(reader.shared.queued_bytes.load(SeqCst), 0);
+        assert_eq!(reader.shared.queued.load(SeqCst), 0);
     }
 
     #[actix::test]
     async fn who_reads_too_slowly_gets_what_is_there_and_is_told() {
         let streams = Arc::default();
         let (follower, mut reader) = pair(&streams);
-        let long = "/".to_owned() + &"x".repeat(QUEUE_BYTES / 4);
-        follower.send(news(vec![long; 5], 0)).await.unwrap();
+        let many = (0..QUEUE_EVENTS - 2).map(|number| format!("/{number}"));
+        follower.send(news(many, 0)).await.unwrap();
+        let five = ["/a", "/b", "/c", "/d", "/e"].map(str::to_owned);
+        follower.send(news(five, 0)).await.unwrap();
         // However much room there is by then: after a gap nothing would be right.
-        let (first, second) = (text(&mut reader).await, text(&mut reader).await);
-        assert!(first.contains("container_retired") && second.contains("container_retired"));
-        follower.send(news(["/c".to_owned()], 0)).await.unwrap();
-        assert!(text(&mut reader).await.contains("container_retired"));
-        assert_eq!(text(&mut reader).await, format!("{LAGGED}3}}\n\n"), "2 of 5, and /c");
+        assert_eq!(text(&mut reader).await.matches("data: ").count(), QUEUE_EVENTS - 2);
+        follower.send(news(["/f".to_owned()], 0)).await.unwrap();
+        let last = text(&mut reader).await;
+        assert!(last.contains("\"/b\"") && !last.contains("\"/c\""), "{last}");
+        assert_eq!(text(&mut reader).await, format!("{LAGGED}4}}\n\n"), "3 of 5, and /f");
         assert_eq!(reader.next().await, None);
     }
 

@@ -20,9 +20,9 @@
 //! one already).
 //!
 //! The stream is `text/event-stream`: `event: NAME`, `data: OBJECT`, an empty line. It begins when it is asked for; what there
-//! is already is not told. Lines that start with a colon are comments: the first says that the client will miss nothing from
-//! there on, and every 10 s without an event one shows that the agent lives. A client may be 1 MiB behind. Who is further
-//! behind gets that, a `lagged` event with the number of events that he missed, and the end; an agent that ends says `ended`.
+//! is already is not told. Lines that start with a colon are comments: the first says that from there on the client misses
+//! nothing that the agent learns (what it does not, `tarsier_events_dropped_total` tells), and every 10 s without an event one
+//! shows that the agent lives. A client may be 16 384 events behind. Who is further behind gets those, a `lagged` event with the number of events that he missed, and the end; an agent that ends says `ended`.
 //!
 //! Builds with the feature `test-hooks` also break things: `POST /api/v1/test/panic/{actor}`,
 //! `POST /api/v1/test/block/core?ms=N`, `POST /api/v1/test/lose-event`; 200 with `{}`, or 404 if there is no such thing.

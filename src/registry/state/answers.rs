@@ -64,8 +64,8 @@ impl RegistryState {
             match (slot.filter(|_| alone), &after) {
                 (Some(slot), None) => self.hide(&BTreeSet::from([slot]), effects),
                 (Some(slot), Some(id)) => self.called((slot, runtime), id, path_id, now, effects),
-                // Those who wait are told below.
-                (None, _) if waited => {}
+                // Those who wait are told below; others may have joined who has had this name.
+                (None, _) if waited && self.names.is_perhaps(path_id) => {}
                 (None, _) => self.transfer(path_id, now, effects),
             }
         }

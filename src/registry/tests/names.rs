@@ -301,6 +301,21 @@ fn two_claim_one_name_and_one_of_them_gives_it_up() {
     );
 }
 
+#[test]
+fn a_container_is_called_as_another_ones_path() {
+    let mut registry = asking(false, &[]);
+    let first = one(&mut registry, A, X, 2, 5);
+    told(&mut registry, &first, called("ffeeddccbbaa"), 3);
+    let second = one(&mut registry, B, Y, 4, 6);
+    told(&mut registry, &second, called("web"), 5);
+    assert_eq!(
+        shown(&mut registry),
+        [row("/docker/ffeeddccbbaa", 1, 2, 1), row("/docker/web", 1, 0, 0)],
+        "its process goes, what was counted stays"
+    );
+    registry.check();
+}
+
 pub(super) fn named_by_path(registry: &mut RegistryState, tgid: u32) -> Lookup {
     let process = at(2, tgid, A);
     let seen = Event::SocketSeen(socket(u64::from(tgid), process));
