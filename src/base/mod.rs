@@ -2,6 +2,7 @@
 pub mod clock;
 pub mod context;
 pub mod features;
+pub mod fqdn;
 pub mod ids;
 pub mod ledger;
 pub mod logging;
