@@ -5,6 +5,7 @@
 //!  (1) tracer/     drains the ring, reads the totals
 //!  (2) decode/     record to event
 //!      conntrack/  where connections go whose destination is changed on the way
+//!      fqdn/       what hosts on the internet are called by those who connect to them
 //!  (4) registry/   process to cgroup to container; the only router
 //!  (5) container/  one actor per container: connections, destinations, listens
 //!      runtimes/   who is this container: Docker, Podman, containerd, CRI-O, systemd
@@ -25,6 +26,7 @@ pub mod runtimes;
 
 pub mod conntrack;
 pub mod container;
+pub mod fqdn;
 
 pub mod collect;
 

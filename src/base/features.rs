@@ -44,6 +44,8 @@ pub mod feature {
     pub const NEWS_RING: &str = "news_ring";
     /// Where connections go whose destination is changed on the way.
     pub const CONNTRACK: &str = "conntrack";
+    /// What hosts are called.
+    pub const FQDN: &str = "fqdn";
     pub const HOST_NETNS: &str = "host_netns";
     pub const HOST_FILES: &str = "host_files";
     pub const PROC: &str = "proc";
@@ -54,7 +56,7 @@ pub mod feature {
     pub const CONTAINERD: &str = "containerd";
     pub const CRIO: &str = "crio";
     pub const SYSTEMD: &str = "systemd";
-    pub const ALL: [&str; 24] = [
+    pub const ALL: [&str; 25] = [
         BTF,
         PROCESS_START,
         PROCESS_EXEC,
@@ -70,6 +72,7 @@ pub mod feature {
         FILES,
         NEWS_RING,
         CONNTRACK,
+        FQDN,
         HOST_NETNS,
         HOST_FILES,
         PROC,

@@ -20,8 +20,8 @@ pub use live::{Live, Reloads};
 pub use pattern::{Pattern, PatternError};
 pub use reload::{LIVE, Reload};
 pub use sections::{
-    Admin, Agent, Conntrack, Containers, Filters, Gc, Host, Http, Identity, Kernel, Label, Log, LogLevel, Metrics,
-    Network, Registry, RuntimeClient, Runtimes, SignalFilter, Signals, SocketHook, Standalone, Supervisor,
+    Admin, Agent, Conntrack, Containers, Filters, Fqdn, Gc, Host, Http, Identity, Kernel, Label, Log, LogLevel,
+    Metrics, Network, Registry, RuntimeClient, Runtimes, SignalFilter, Signals, SocketHook, Standalone, Supervisor,
 };
 pub use size::{ByteSize, ByteSizeError};
 pub use validate::Invalid;
@@ -56,6 +56,7 @@ pub struct Config {
     pub containers: Containers,
     pub network: Network,
     pub conntrack: Conntrack,
+    pub fqdn: Fqdn,
     pub kernel: Kernel,
     pub registry: Registry,
     pub gc: Gc,

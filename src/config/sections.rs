@@ -258,6 +258,22 @@ impl Default for Conntrack {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct Fqdn {
+    pub max_entries: usize,
+    pub max_per_container: usize,
+}
+
+impl Default for Fqdn {
+    fn default() -> Self {
+        Self {
+            max_entries: 16_384,
+            max_per_container: 50,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Network {
     pub ephemeral_ports: Vec<String>,
     pub track_public: Vec<IpNet>,

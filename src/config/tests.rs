@@ -320,7 +320,7 @@ fn a_wrong_variable_is_named() {
         (
             ("TARSIER__gc__interval", "1m"),
             "environment variable TARSIER__gc__interval: no such section, there are ADMIN, AGENT, CONNTRACK, CONTAINERS, \
-             FILTERS, GC, HOST, HTTP, IDENTITY, KERNEL, LOG, METRICS, NETWORK, REGISTRY, RUNTIMES, SUPERVISOR",
+             FILTERS, FQDN, GC, HOST, HTTP, IDENTITY, KERNEL, LOG, METRICS, NETWORK, REGISTRY, RUNTIMES, SUPERVISOR",
         ),
         (
             ("TARSIER__RUNTIMES__DOCKER", "/a.sock"),
@@ -411,6 +411,7 @@ fn every_rule_names_its_key() {
         }),
         ("containers.max", |c| c.containers.max = 0),
         ("containers.max_destinations", |c| c.containers.max_destinations = 0),
+        ("fqdn.max_per_container", |c| c.fqdn.max_per_container = 0),
         ("containers.max_listens", |c| c.containers.max_listens = 0),
         ("containers.max_pending", |c| c.containers.max_pending = 0),
         ("kernel.batch", |c| c.kernel.batch = 0),

@@ -49,6 +49,7 @@ impl Config {
             ("containers.max_destinations", self.containers.max_destinations),
             ("containers.max_listens", self.containers.max_listens),
             ("containers.max_pending", self.containers.max_pending),
+            ("fqdn.max_per_container", self.fqdn.max_per_container),
             ("kernel.batch", self.kernel.batch),
             ("registry.max_processes", self.registry.max_processes),
             ("registry.max_sockets", self.registry.max_sockets),

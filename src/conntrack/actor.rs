@@ -1,6 +1,6 @@
 //! The conntrack cache.
 //!
-//! Stands between the tracer and the registry: every batch passes through, and leaves with the connections in it knowing
+//! Stands between the tracer and the names of addresses: every batch passes through, and leaves with the connections in it knowing
 //! where they go. Tells the kernel's programs of which destinations nobody has to be asked. What it knows is a cache: when it
 //! panics, the batch it had is booked as lost, and its successor asks anew.
 use super::{
@@ -78,7 +78,8 @@ pub struct ConntrackActor {
     lookups: Option<Lookups>,
     kernel: Arc<Mutex<Kernel>>,
     statistics: Arc<Statistics>,
-    registry: Option<Recipient<EventBatch>>,
+    /// Whom the batches go to.
+    next: Option<Recipient<EventBatch>>,
     stopped: Option<Recipient<ConntrackStopped>>,
     /// In this batch.
     asked: bool,
@@ -118,7 +119,7 @@ pub struct Blueprint {
     pub settings: Settings,
     pub kernel: Arc<Mutex<Kernel>>,
     pub statistics: Arc<Statistics>,
-    pub registry: Option<Recipient<EventBatch>>,
+    pub next: Option<Recipient<EventBatch>>,
     pub stopped: Recipient<ConntrackStopped>,
 }
 
@@ -137,7 +138,7 @@ impl ConntrackActor {
             lookups: enabled.then(|| Lookups::new(&proc, &root, &host_netns, host)),
             kernel: blueprint.kernel,
             statistics: blueprint.statistics,
-            registry: blueprint.registry,
+            next: blueprint.next,
             stopped: Some(blueprint.stopped),
             asked: false,
             failure: None,
@@ -249,23 +250,23 @@ impl Handler<EventBatch> for ConntrackActor {
             lookups.end_batch();
         }
         self.say_how_it_went();
-        // Without a registry it is booked as lost.
-        if let Some(registry) = &self.registry {
-            tell(registry, batch);
+        // Without anybody it is booked as lost.
+        if let Some(next) = &self.next {
+            tell(next, batch);
         }
     }
 }
 
-/// Another registry has taken the place of the one before.
+/// Another has taken the place of the one before.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct SetRegistry(pub Recipient<EventBatch>);
+pub struct SetNext(pub Recipient<EventBatch>);
 
-impl Handler<SetRegistry> for ConntrackActor {
+impl Handler<SetNext> for ConntrackActor {
     type Result = ();
 
-    fn handle(&mut self, message: SetRegistry, _: &mut Context<Self>) {
-        self.registry = Some(message.0);
+    fn handle(&mut self, message: SetNext, _: &mut Context<Self>) {
+        self.next = Some(message.0);
     }
 }
 

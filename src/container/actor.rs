@@ -7,11 +7,14 @@ use super::{
     samples::Samples,
     state::{ContainerEvent, ContainerState, Limits},
 };
-use crate::base::{
-    context::Ctx,
-    ids::{ContainerId, NetnsId},
-    ledger::{Counts, InFlight, Outcome, Reason},
-    mailbox::{Queued, tell},
+use crate::{
+    base::{
+        context::Ctx,
+        ids::{ContainerId, NetnsId},
+        ledger::{Counts, InFlight, Outcome, Reason},
+        mailbox::{Queued, tell},
+    },
+    fqdn::actor::GetReferred,
 };
 use actix::{Actor, ActorContext, Context, Handler, Message, MessageResult, Recipient};
 use std::{sync::Arc, time::Duration};
@@ -187,6 +190,14 @@ impl Handler<GetSamples> for ContainerActor {
 
     fn handle(&mut self, _: GetSamples, _: &mut Context<Self>) -> Self::Result {
         MessageResult(self.state.samples(&self.id, self.ctx.now(), self.min_age, self.host))
+    }
+}
+
+impl Handler<GetReferred> for ContainerActor {
+    type Result = MessageResult<GetReferred>;
+
+    fn handle(&mut self, message: GetReferred, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(Some(message.0.referred(self.state.destinations())))
     }
 }
 

@@ -1,13 +1,14 @@
 //! Open connections, and per destination and per listen address what all of them have added up to.
+use super::names::Destinations;
 use crate::{
     base::{ids::NetnsId, table::Table},
-    decode::{CloseReason, Closes, Role, Route, SocketEvent, SumEvent},
+    decode::{CloseReason, Closes, DestinationKey, Role, SocketEvent, SumEvent},
 };
 use std::{collections::BTreeMap, hash::Hash, net::SocketAddr};
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// Where it is counted, for good: an address that comes to the table later is another series.
+    /// Where it is counted, for good: an address that comes to the table later is another series, and so is a name.
     pub bucket: Bucket,
     /// It is not counted: nobody has used it yet, so it may turn out to be another container's.
     waiting: bool,
@@ -158,23 +159,23 @@ pub(super) fn add(to: &mut Closes, closes: &Closes) {
 pub(super) type Place = (NetnsId, SocketAddr);
 
 /// An address of its own, or all those beyond the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Bucket {
-    Destination(Option<Route>),
+    Destination(Option<DestinationKey>),
     Listen(Option<Place>),
 }
 
 /// What all connections of a container have added up to.
 #[derive(Debug)]
 pub(super) struct Traffic {
-    pub destinations: Counters<Route>,
+    pub destinations: Destinations,
     pub listens: Counters<Place>,
 }
 
 impl Traffic {
-    pub(super) fn new(destinations: usize, listens: usize) -> Self {
+    pub(super) fn new(destinations: usize, names: usize, listens: usize) -> Self {
         Self {
-            destinations: Counters::new(destinations),
+            destinations: Destinations::new(destinations, names),
             listens: Counters::new(listens),
         }
     }
@@ -182,22 +183,22 @@ impl Traffic {
     /// Where something new to this address is counted.
     pub(super) fn bucket(&mut self, event: &SocketEvent) -> Bucket {
         match event.role {
-            Role::Client => Bucket::Destination(self.destinations.key(event.route())),
+            Role::Client => Bucket::Destination(self.destinations.key(event.destination())),
             Role::Server => Bucket::Listen(self.listens.key((event.netns, event.local))),
         }
     }
 
     pub(super) fn of_sum(&mut self, sum: &SumEvent) -> &mut Stats {
         match sum.role {
-            Role::Client => self.destinations.of(Route::direct(sum.address)),
+            Role::Client => self.destinations.of(sum.destination()),
             Role::Server => self.listens.of((sum.netns, sum.address)),
         }
     }
 
-    pub(super) fn at(&mut self, bucket: Bucket) -> &mut Stats {
+    pub(super) fn at(&mut self, bucket: &Bucket) -> &mut Stats {
         match bucket {
-            Bucket::Destination(key) => self.destinations.at(key),
-            Bucket::Listen(key) => self.listens.at(key),
+            Bucket::Destination(key) => self.destinations.at(key.as_ref()),
+            Bucket::Listen(key) => self.listens.at(key.as_ref()),
         }
     }
 
@@ -231,8 +232,8 @@ pub(super) struct Counters<K> {
     other: Stats,
 }
 
-impl<K: Copy + Eq + Hash> Counters<K> {
-    fn new(limit: usize) -> Self {
+impl<K: Clone + Eq + Hash> Counters<K> {
+    pub(super) fn new(limit: usize) -> Self {
         Self {
             known: Table::new(limit),
             other: Stats::default(),
@@ -241,40 +242,48 @@ impl<K: Copy + Eq + Hash> Counters<K> {
 
     pub(super) fn of(&mut self, key: K) -> &mut Stats {
         let key = self.key(key);
-        self.at(key)
+        self.at(key.as_ref())
     }
 
-    fn key(&mut self, key: K) -> Option<K> {
-        self.known.get_or_insert_with(key, Stats::default).map(|_| key)
+    pub(super) fn key(&mut self, key: K) -> Option<K> {
+        self.known.get_or_insert_with(key.clone(), Stats::default).map(|_| key)
     }
 
-    fn at(&mut self, key: Option<K>) -> &mut Stats {
-        let known = key.and_then(|key| self.known.get_mut(&key));
+    /// `None`: all further ones, together.
+    pub(super) fn at(&mut self, key: Option<&K>) -> &mut Stats {
+        let known = key.and_then(|key| self.known.get_mut(key));
         known.unwrap_or(&mut self.other)
     }
 
-    fn knows(&self, key: &K) -> bool {
+    pub(super) fn knows(&self, key: &K) -> bool {
         self.known.contains_key(key)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Option<K>, &Stats)> {
-        let other = (self.other.last_ns > 0).then_some((None, &self.other));
-        self.known.iter().map(|(key, stats)| (Some(*key), stats)).chain(other)
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.known.keys()
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Option<&K>, &Stats)> {
+        let other = (self.other.last_ns > 0).then_some((None, &self.other));
+        self.known.iter().map(|(key, stats)| (Some(key), stats)).chain(other)
+    }
+
+    pub(super) fn drain(&mut self) -> (impl Iterator<Item = (K, Stats)> + use<K>, Stats) {
+        (self.known.drain(), std::mem::take(&mut self.other))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         self.known.is_empty() && self.other.last_ns == 0
     }
 
     fn absorb(&mut self, mut other: Self) {
-        for (key, stats) in other.known.drain() {
-            self.of(key).absorb(stats);
-        }
-        self.other.absorb(other.other);
+        let (known, rest) = other.drain();
+        known.for_each(|(key, stats)| self.of(key).absorb(stats));
+        self.other.absorb(rest);
     }
 
     /// An address that comes back later starts from zero, as after a restart.
-    fn forget_before(&mut self, before_ns: u64) {
+    pub(super) fn forget_before(&mut self, before_ns: u64) {
         self.known
             .retain(|_, stats| stats.active > 0 || stats.last_ns >= before_ns);
     }

@@ -236,6 +236,16 @@ fn is_private(ip: IpAddr) -> bool {
     }
 }
 
+/// Somewhere on the internet, by all that an address tells: it means the same wherever it is used.
+pub fn is_external(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let reaches_many = match ip {
+        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_multicast(),
+    };
+    !(is_loopback(ip) || is_private(ip) || is_link_local(ip) || reaches_many)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,6 +381,50 @@ mod tests {
             ..filter
         };
         assert_eq!(none.decide(address("1.1.1.1:443"), false), Err(PublicNetwork));
+    }
+
+    #[test]
+    fn external_addresses() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        for external in [
+            "1.1.1.1",
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.0.2.1",
+            "2001:db8::1",
+            "2606:4700::1111",
+            "::ffff:1.1.1.1",
+        ] {
+            assert!(is_external(ip(external)), "{external}");
+        }
+        for other in [
+            "0.0.0.0",
+            "10.0.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "169.254.1.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.0.1",
+            "224.0.0.1",
+            "239.255.255.255",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fd00::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "::ffff:127.0.0.1",
+        ] {
+            assert!(!is_external(ip(other)), "{other}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod files;
 pub mod health;
 pub mod lifecycle;
 pub mod listens;
+mod names;
 pub mod samples;
 pub mod signals;
 pub mod state;

@@ -10,7 +10,7 @@ use crate::{
         ids::{Application, ContainerId, NetnsId},
         now::Now,
     },
-    decode::{Closes, Route},
+    decode::{Closes, DestinationKey},
     runtimes::metadata::Metadata,
 };
 use std::{
@@ -24,7 +24,7 @@ use std::{
 #[derive(Clone, Debug)]
 pub struct Destination {
     /// `None`: those beyond the limit, together.
-    pub route: Option<Route>,
+    pub key: Option<DestinationKey>,
     pub connects: u64,
     pub failures: u64,
     pub failures_by_errno: BTreeMap<i32, u64>,
@@ -62,7 +62,7 @@ pub struct Samples {
     pub restarts: u64,
     pub oom_kills: u64,
     pub applications: BTreeSet<Application>,
-    /// In the order of the routes.
+    /// In the order of their keys.
     pub destinations: Vec<Destination>,
     /// In the order of the addresses.
     pub listens: Vec<Listen>,
@@ -105,7 +105,7 @@ impl Samples {
             self.metadata.clone_from(&other.metadata);
         }
         for theirs in &other.destinations {
-            match self.destinations.binary_search_by_key(&theirs.route, |ours| ours.route) {
+            match self.destinations.binary_search_by(|ours| ours.key.cmp(&theirs.key)) {
                 Ok(at) => self.destinations[at].add(theirs),
                 Err(at) => self.destinations.insert(at, theirs.clone()),
             }
@@ -167,7 +167,7 @@ impl Listen {
 impl ContainerState {
     pub fn samples(&self, id: &ContainerId, now: Now, min_age: Duration, host: NetnsId) -> Samples {
         let mut destinations: Vec<Destination> = self.traffic.destinations.iter().map(destination).collect();
-        destinations.sort_by_key(|destination| destination.route);
+        destinations.sort_by(|one, other| one.key.cmp(&other.key));
         Samples {
             id: id.clone(),
             exposed: self.is_exposed(now, min_age),
@@ -191,10 +191,10 @@ impl ContainerState {
         let mut rows: BTreeMap<Option<SocketAddr>, Listen> = BTreeMap::new();
         for (place, stats) in self.traffic.listens.iter() {
             // Elsewhere nobody can tell whose loopback it is.
-            if place.is_some_and(|(netns, address)| netns != host && address.ip().is_loopback()) {
+            if place.is_some_and(|(netns, address)| *netns != host && address.ip().is_loopback()) {
                 continue;
             }
-            let address = place.map(|(_, address)| address);
+            let address = place.map(|(_, address)| *address);
             rows.entry(address)
                 .or_insert_with(|| Listen {
                     address,
@@ -210,9 +210,9 @@ impl ContainerState {
     }
 }
 
-fn destination((route, stats): (Option<Route>, &Stats)) -> Destination {
+fn destination((key, stats): (Option<&DestinationKey>, &Stats)) -> Destination {
     Destination {
-        route,
+        key: key.cloned(),
         connects: stats.connects,
         failures: stats.failures,
         failures_by_errno: stats.failures_by_errno.clone(),
@@ -258,6 +258,7 @@ mod tests {
     fn listens(events: impl IntoIterator<Item = ContainerEvent>) -> Vec<(String, usize)> {
         let mut state = ContainerState::new(Limits {
             destinations: 1,
+            names: 1,
             listens: 10,
             connections: 1,
         });
@@ -275,10 +276,10 @@ mod tests {
         use ContainerEvent::{Addresses, ListenClosed, ListenOpened};
         let (one, two) = (listen(1, HOST, "10.0.0.1:80"), listen(2, HOST, "10.0.0.1:80"));
         let row = |sockets| vec![("10.0.0.1:80".to_owned(), sockets)];
-        let both = [ListenOpened(one), ListenOpened(two)];
+        let both = [ListenOpened(one.clone()), ListenOpened(two.clone())];
         assert_eq!(listens(both.clone()), row(2));
         let mut ending = both.to_vec();
-        ending.push(ListenClosed(one));
+        ending.push(ListenClosed(one.clone()));
         assert_eq!(listens(ending.clone()), row(1));
         ending.push(ListenClosed(two));
         assert_eq!(listens(ending), row(0), "closed, and shown for some time");

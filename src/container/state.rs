@@ -29,7 +29,7 @@ use crate::{
         now::Now,
         table::Table,
     },
-    decode::{OpenFile, Route, SocketEvent, SumEvent},
+    decode::{DestinationKey, OpenFile, SocketEvent, SumEvent},
     runtimes::metadata::Metadata,
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -101,6 +101,8 @@ impl ContainerEvent {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub destinations: usize,
+    /// Among the destinations.
+    pub names: usize,
     pub listens: usize,
     pub connections: usize,
 }
@@ -132,7 +134,7 @@ impl ContainerState {
             ended_ns: None,
             lifecycle: Lifecycle::default(),
             connections: Table::new(limits.connections),
-            traffic: Traffic::new(limits.destinations, limits.listens),
+            traffic: Traffic::new(limits.destinations, limits.names, limits.listens),
             health: HealthByRole::default(),
             listens: Listens::new(limits.listens),
             files: Files::default(),
@@ -158,7 +160,7 @@ impl ContainerState {
             ContainerEvent::ApplicationChanged { from, to } => self.lifecycle.application(from.as_ref(), to),
             ContainerEvent::Restarted => self.lifecycle.restarts += 1,
             ContainerEvent::OomKilled => self.lifecycle.oom_kills += 1,
-            ContainerEvent::Failed(event) => self.traffic.destinations.of(Route::direct(event.remote)).failed(&event),
+            ContainerEvent::Failed(event) => self.traffic.destinations.of(event.destination()).failed(&event),
             ContainerEvent::Closed(event) => self.closed(&event),
             ContainerEvent::Seen(event) if event.listening => applied = self.listens.opened(&event),
             ContainerEvent::Seen(event) => self.seen(&event),
@@ -194,14 +196,14 @@ impl ContainerState {
         }
         let bucket = self.traffic.bucket(event);
         let connection = if event.shown {
-            Connection::adopted(event, bucket)
+            Connection::adopted(event, bucket.clone())
         } else {
-            Connection::new(event, bucket)
+            Connection::new(event, bucket.clone())
         };
         let awaits = connection.awaits_its_count();
         // Where there is no room, all of it is counted at its end.
         if self.connections.insert(event.socket, connection).is_ok() {
-            self.traffic.at(bucket).open(awaits, 1);
+            self.traffic.at(&bucket).open(awaits, 1);
             self.advance(event);
         }
     }
@@ -211,7 +213,7 @@ impl ContainerState {
         let Some(connection) = self.connections.get_mut(&event.socket) else {
             return false;
         };
-        let stats = self.traffic.at(connection.bucket);
+        let stats = self.traffic.at(&connection.bucket);
         stats.open(connection.awaits_its_count(), -1);
         connection.advance(stats, event, false);
         stats.open(connection.awaits_its_count(), 1);
@@ -220,7 +222,7 @@ impl ContainerState {
 
     fn closed(&mut self, event: &SocketEvent) {
         if let Some(mut connection) = self.connections.remove(&event.socket) {
-            let stats = self.traffic.at(connection.bucket);
+            let stats = self.traffic.at(&connection.bucket);
             stats.open(connection.awaits_its_count(), -1);
             connection.advance(stats, event, true);
             stats.ended(event.reason);
@@ -232,7 +234,7 @@ impl ContainerState {
         // Either nobody had heard of it, or there was no room to remember it.
         self.health.ended(event.role, event.reason);
         let bucket = self.traffic.bucket(event);
-        let stats = self.traffic.at(bucket);
+        let stats = self.traffic.at(&bucket);
         stats.ended(event.reason);
         Connection::new(event, bucket).advance(stats, event, true);
     }
@@ -240,7 +242,7 @@ impl ContainerState {
     fn released(&mut self, socket: SocketId) {
         if let Some(connection) = self.connections.remove(&socket) {
             let awaits = connection.awaits_its_count();
-            self.traffic.at(connection.bucket).open(awaits, -1);
+            self.traffic.at(&connection.bucket).open(awaits, -1);
         }
         self.listens.released(socket);
     }
@@ -252,7 +254,7 @@ impl ContainerState {
             let alive = connection.last_ns >= before_ns;
             if !alive {
                 let awaits = connection.awaits_its_count();
-                traffic.at(connection.bucket).open(awaits, -1);
+                traffic.at(&connection.bucket).open(awaits, -1);
             }
             alive
         });
@@ -278,10 +280,10 @@ impl ContainerState {
         for (socket, mut connection) in other.connections.drain() {
             // What did not fit as a destination of its own went to the others, with what was active of it.
             connection.bucket = self.traffic.after_absorbing(connection.bucket);
-            let (bucket, awaits) = (connection.bucket, connection.awaits_its_count());
+            let (bucket, awaits) = (connection.bucket.clone(), connection.awaits_its_count());
             let known = self.connections.contains_key(&socket);
             if known || self.connections.insert(socket, connection).is_err() {
-                self.traffic.at(bucket).open(awaits, -1);
+                self.traffic.at(&bucket).open(awaits, -1);
             }
         }
     }
@@ -290,7 +292,7 @@ impl ContainerState {
     pub fn keep(&mut self, carries: Carries) {
         if !carries.tcp {
             self.connections = Table::new(self.limits.connections);
-            self.traffic = Traffic::new(self.limits.destinations, self.limits.listens);
+            self.traffic = Traffic::new(self.limits.destinations, self.limits.names, self.limits.listens);
             self.health = HealthByRole::default();
             self.listens = Listens::new(self.limits.listens);
         }
@@ -320,6 +322,11 @@ impl ContainerState {
     pub fn forget_processes(&mut self) {
         self.processes = 0;
         self.lifecycle.forget_applications();
+    }
+
+    /// What its connections go to, further ones than the limit excepted.
+    pub fn destinations(&self) -> impl Iterator<Item = &DestinationKey> {
+        self.traffic.destinations.keys()
     }
 
     pub fn sockets(&self) -> impl Iterator<Item = SocketId> + '_ {

@@ -5,12 +5,13 @@ use crate::{
         ids::{CgroupId, ContainerId, NetnsId, SocketId},
         now::Now,
     },
-    decode::{CloseReason, Role, SocketEvent, SumEvent},
+    decode::{CloseReason, DestinationKey, Role, SocketEvent, SumEvent},
 };
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 const LIMITS: Limits = Limits {
     destinations: 3,
+    names: 2,
     listens: 8,
     connections: 100,
 };
@@ -104,6 +105,7 @@ fn a_connection_is_counted_once_whoever_tells_first() {
         received_bytes: 60,
         retransmits: 9,
         closes: [3, 2, 0, 0],
+        name: None,
     };
     let state = after([closed(event(1, A)), ContainerEvent::SumSpilled(sum)]);
     assert_eq!(sums(&state), (6, 0, 57, 530, 63));
@@ -158,7 +160,7 @@ fn destinations_beyond_the_limit_are_one() {
     assert_eq!(destinations.len(), 4);
     let other = destinations
         .iter()
-        .find(|destination| destination.route.is_none())
+        .find(|destination| destination.key.is_none())
         .unwrap();
     assert_eq!((other.connects, other.active), (7, 7));
     let state = after(
@@ -290,12 +292,11 @@ fn quiet_destinations_are_forgotten_and_open_ones_kept() {
         Closed(event(2, "192.0.2.8:80")),
     ]);
     state.collect_garbage(now(3600), Duration::from_secs(600));
-    let left: Vec<SocketAddr> = samples(&state)
-        .destinations
-        .iter()
-        .filter_map(|left| left.route.map(|route| route.destination))
-        .collect();
-    assert_eq!(left, [A.parse().unwrap()]);
+    let left = samples(&state).destinations.into_iter().map(|left| left.key);
+    assert_eq!(
+        left.collect::<Vec<_>>(),
+        [Some(DestinationKey::direct(A.parse().unwrap()))]
+    );
 }
 
 #[test]
@@ -321,7 +322,7 @@ fn a_connection_stays_where_it_was_counted() {
     assert_eq!(destinations.len(), 1, "{destinations:?}");
     assert_eq!(
         (
-            destinations[0].route.map(|route| route.destination),
+            destinations[0].key.clone(),
             destinations[0].active,
             destinations[0].sent_bytes
         ),
@@ -381,6 +382,7 @@ fn an_accepted_connection_counts_when_it_is_used_or_ends() {
         received_bytes: 60,
         retransmits: 0,
         closes: [0, 5, 0, 0],
+        name: None,
     };
     let state = after([closed(), ContainerEvent::SumSpilled(sum)]);
     assert_eq!(served(&state), (6, 0, 530, 65));
@@ -443,9 +445,14 @@ fn a_container_that_serves_what_another_opened_is_open_there() {
     assert!(!samples(&state).listens[0].open);
     // Of one that listened itself the listening socket tells.
     let on = listen(9, "192.0.2.1:80", HOST);
-    let state = after([ListenOpened(on), Seen(used(accepted(1))), ListenClosed(on)]);
+    let state = after([
+        ListenOpened(on.clone()),
+        Seen(used(accepted(1))),
+        ListenClosed(on.clone()),
+    ]);
     let row = samples(&state).listens[0];
     assert!(!row.open && row.active == 1);
-    let state = after([ListenOpened(on), ContainerEvent::Released(on.socket)]);
+    let socket = on.socket;
+    let state = after([ListenOpened(on), ContainerEvent::Released(socket)]);
     assert_eq!(rows(&state), []);
 }

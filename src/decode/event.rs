@@ -1,8 +1,11 @@
 //! What happened, in the agent's own terms.
 use super::FileEvent;
-use crate::base::ids::{CgroupId, NetnsId, ProcKey, SocketId};
+use crate::base::{
+    fqdn::Fqdn,
+    ids::{CgroupId, NetnsId, ProcKey, SocketId},
+};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use tarsier_common::{COMM_LEN, close_reason, kind};
 
 pub type Comm = [u8; COMM_LEN];
@@ -40,7 +43,7 @@ pub struct CgroupEvent {
     pub path: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketEvent {
     pub time_ns: u64,
     pub socket: SocketId,
@@ -69,6 +72,8 @@ pub struct SocketEvent {
     pub settled: bool,
     /// Where the packets go, if something on the way gives them another destination (NAT).
     pub actual: Option<SocketAddr>,
+    /// What the destination is shown under, if not its address.
+    pub name: Option<Fqdn>,
 }
 
 impl SocketEvent {
@@ -77,6 +82,11 @@ impl SocketEvent {
             destination: self.remote,
             actual: self.actual.unwrap_or(self.remote),
         }
+    }
+
+    /// What it counts under.
+    pub fn destination(&self) -> DestinationKey {
+        DestinationKey::new(self.name.clone(), self.route())
     }
 }
 
@@ -94,6 +104,44 @@ impl Route {
             actual: destination,
         }
     }
+}
+
+/// What connections of a client count under: with these labels, for good.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DestinationKey {
+    Address(Route),
+    /// All addresses of that name, by their port.
+    Name(Fqdn, u16),
+}
+
+impl DestinationKey {
+    pub fn new(name: Option<Fqdn>, route: Route) -> Self {
+        match name {
+            Some(name) => Self::Name(name, route.destination.port()),
+            None => Self::Address(route),
+        }
+    }
+
+    pub fn direct(address: SocketAddr) -> Self {
+        Self::Address(Route::direct(address))
+    }
+
+    pub fn name(&self) -> Option<&Fqdn> {
+        match self {
+            Self::Address(_) => None,
+            Self::Name(name, _) => Some(name),
+        }
+    }
+}
+
+/// A name server has said which addresses a name has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsAnswered {
+    /// The one that was asked for, as it was written: what the answer calls an alias of it is not looked at, for nobody
+    /// connects by that name. Any bytes, with dots between the labels.
+    pub name: Box<[u8]>,
+    /// All that came in one answer.
+    pub addresses: Vec<IpAddr>,
 }
 
 #[cfg(test)]
@@ -129,6 +177,7 @@ impl SocketEvent {
             old: false,
             settled: true,
             actual: None,
+            name: None,
         }
     }
 }
@@ -175,7 +224,7 @@ impl CloseReason {
 pub type Closes = [u64; close_reason::COUNT];
 
 /// Connections that nobody has heard of, added up by owner and destination, or by owner and listen address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SumEvent {
     pub cgroup: CgroupId,
     /// Only where the cgroup does not tell the owner.
@@ -193,9 +242,16 @@ pub struct SumEvent {
     pub received_bytes: u64,
     pub retransmits: u64,
     pub closes: Closes,
+    /// What the remote end is shown under, if not its address.
+    pub name: Option<Fqdn>,
 }
 
 impl SumEvent {
+    /// What it counts under, a client's.
+    pub fn destination(&self) -> DestinationKey {
+        DestinationKey::new(self.name.clone(), Route::direct(self.address))
+    }
+
     /// The kind that the ends in it have in the ledger.
     pub fn kind(&self) -> u16 {
         match self.role {

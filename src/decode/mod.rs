@@ -78,6 +78,7 @@ pub fn sums(rows: &[u8]) -> impl Iterator<Item = Result<SumEvent, DecodeError>> 
                 received_bytes: sum.received_bytes,
                 retransmits: sum.retransmits,
                 closes: sum.closes,
+                name: None,
             })
         })
 }
@@ -156,6 +157,7 @@ fn socket(record: &[u8]) -> Result<SocketEvent, DecodeError> {
         old: has(raw::socket_flag::OLD),
         settled: has(raw::socket_flag::SETTLED),
         actual: None,
+        name: None,
     })
 }
 

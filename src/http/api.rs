@@ -1,6 +1,9 @@
 //! Bodies of the answers, for both ends where both are here.
 use crate::{
-    base::features::Row, registry::actor::Snapshot, supervisor::messages::ActorRow, tracer::stats::KernelReport,
+    base::features::Row,
+    registry::actor::{Snapshot, TableSnapshot},
+    supervisor::messages::ActorRow,
+    tracer::stats::KernelReport,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
@@ -148,6 +151,8 @@ pub struct Actors {
     pub actors: Vec<ActorRow>,
     /// `None` while it does not answer.
     pub registry: Option<Snapshot>,
+    /// Of those before it: where connections go, and what hosts are called.
+    pub tables: Vec<TableSnapshot>,
     pub kernel: Arc<KernelReport>,
 }
 

@@ -49,7 +49,7 @@ pub(super) fn samples(id: &str) -> Samples {
         oom_kills: 1,
         applications: ["nginx", "php"].map(Application::from).into(),
         destinations: vec![Destination {
-            route: Some(crate::decode::Route::direct("10.0.0.1:80".parse().unwrap())),
+            key: Some(crate::decode::DestinationKey::direct("10.0.0.1:80".parse().unwrap())),
             connects: 3,
             failures: 1,
             failures_by_errno: BTreeMap::from([(libc::ECONNREFUSED, 1)]),
@@ -249,6 +249,7 @@ impl Handler<GetContainers> for FakeSupervisor {
             running: self.running.clone(),
             held: self.registry.clone().map(Addr::recipient),
             registry: self.registry.clone().map(Addr::recipient),
+            names: None,
             runtimes: None,
             explain: self.explainer.clone().map(|explainer| Explainer {
                 process: explainer.clone().recipient(),
@@ -334,6 +335,7 @@ impl FakeSupervisor {
             kernel: Arc::default(),
             runtimes: Arc::default(),
             conntrack: Arc::default(),
+            fqdn: Arc::default(),
             containers: supervisor.clone().recipient(),
             actors: supervisor.clone().recipient(),
             subscribe: supervisor.clone().recipient(),

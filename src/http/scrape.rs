@@ -3,18 +3,19 @@
 //! Whoever does not answer in time is left out and counted; a core that hangs costs its own samples, not the scrape.
 use super::{admin::events::Streams, flight::Flight};
 use crate::{
-    base::{context::Ctx, logging::Verbosity},
+    base::{context::Ctx, fqdn::Fqdn, logging::Verbosity},
     collect::worker::Worker,
     config::Live,
     conntrack::actor as conntrack,
     container::{actor::GetSamples, samples::Samples},
+    fqdn::actor::{self as fqdn, GetNames},
     metrics::{
         families::{self, NodeLabels},
         own::{self, Agent, Containers, Scrape, Usage},
         text,
     },
     registry::{
-        actor::{GetHeldSamples, GetSnapshot, Snapshot},
+        actor::{GetHeldSamples, GetSnapshot, Snapshot, TableSnapshot},
         lifecycle::Subscribe,
         messages::SetFilters,
     },
@@ -25,9 +26,12 @@ use crate::{
 use actix::{MailboxError, Recipient};
 use actix_web::web::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -39,6 +43,7 @@ pub struct Faces {
     pub kernel: Arc<KernelStats>,
     pub runtimes: Arc<Statistics>,
     pub conntrack: Arc<conntrack::Statistics>,
+    pub fqdn: Arc<fqdn::Statistics>,
     pub containers: Recipient<GetContainers>,
     pub actors: Recipient<GetActors>,
     pub subscribe: Recipient<Subscribe>,
@@ -85,12 +90,26 @@ pub(super) struct Collected {
     /// Containers without an actor that the registry answered for.
     pub held: Result<usize, Silence>,
     pub registry: Result<Snapshot, Silence>,
+    /// Of addresses.
+    pub names: Result<Vec<(IpAddr, Fqdn)>, Silence>,
 }
 
 impl Faces {
     /// The deadline for a question that arrives now.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.config.get().http.scrape_timeout
+    }
+
+    /// Of the actors that a destination passes through, as of a second ago.
+    pub(super) fn side_tables(&self) -> Vec<TableSnapshot> {
+        let fills = self.conntrack.tables().into_iter().chain(self.fqdn.table());
+        let snapshot = |(table, entries, capacity, rejected)| TableSnapshot {
+            table,
+            entries,
+            capacity,
+            rejected,
+        };
+        fills.map(snapshot).collect()
     }
 
     /// Everything about all containers. Without the supervisor nobody knows whom to ask.
@@ -120,7 +139,13 @@ impl Faces {
                 None => Err(Silence::Gone),
             }
         };
-        let ((mut samples, late), held, registry) = tokio::join!(running, held, registry);
+        let names = async {
+            match list.names {
+                Some(names) => ask(names.send(GetNames), deadline).await,
+                None => Err(Silence::Gone),
+            }
+        };
+        let ((mut samples, late), held, registry, names) = tokio::join!(running, held, registry, names);
         Ok(Collected {
             running: list.running.len(),
             late,
@@ -131,6 +156,7 @@ impl Faces {
             }),
             samples,
             registry,
+            names,
         })
     }
 }
@@ -166,7 +192,7 @@ impl Scraper {
         let began_ns = faces.ctx.clock.monotonic_ns();
         // Whoever has waited for another's collection still has a moment for his own.
         let least = Instant::now() + faces.config.get().http.scrape_timeout / 8;
-        let (samples, late, registry) = match faces.collect(deadline.max(least)).await {
+        let (samples, late, registry, names) = match faces.collect(deadline.max(least)).await {
             Ok(collected) => {
                 self.known.store(collected.running, Ordering::Relaxed);
                 let held = match collected.held {
@@ -176,22 +202,25 @@ impl Scraper {
                     }
                     Err(_silence) => self.known_held.load(Ordering::Relaxed),
                 };
-                (collected.samples, collected.late + held, collected.registry.ok())
+                let names = collected.names.unwrap_or_default();
+                (collected.samples, collected.late + held, collected.registry.ok(), names)
             }
             Err(_silence) => {
                 let known = self.known.load(Ordering::Relaxed) + self.known_held.load(Ordering::Relaxed);
-                (Vec::new(), known, None)
+                (Vec::new(), known, None, Vec::new())
             }
         };
         let merged = Samples::merge(&samples);
         let exposed = merged.iter().filter(|container| container.exposed).count();
         let mut families = families::containers(&samples, &faces.node, &faces.config.get().metrics.labels);
+        families.extend(families::names(&names, &faces.node));
         families.extend(own::agent(&Agent {
             ctx: &faces.ctx,
             kernel: &faces.kernel,
             runtimes: &faces.runtimes,
             conntrack: &faces.conntrack,
             reloads: faces.config.reloads(),
+            fqdn: &faces.fqdn,
             node: &faces.node,
             tables: registry.as_ref().map_or(&[], |registry| &registry.tables),
             usage: Usage::read(),

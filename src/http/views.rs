@@ -159,7 +159,7 @@ fn word(errno: i32) -> String {
 mod tests {
     use super::*;
     use crate::{
-        decode::Route,
+        decode::DestinationKey,
         runtimes::{
             Runtime,
             metadata::{self, Published},
@@ -168,7 +168,7 @@ mod tests {
 
     fn failed(failures: u64, by_errno: &[(i32, u64)]) -> samples::Destination {
         samples::Destination {
-            route: Some(Route::direct("10.0.0.1:80".parse().unwrap())),
+            key: Some(DestinationKey::direct("10.0.0.1:80".parse().unwrap())),
             connects: 0,
             failures,
             failures_by_errno: by_errno.iter().copied().collect(),

@@ -1,16 +1,17 @@
 //! What a scrape says of the containers.
 use super::{names, series::Series};
 use crate::{
-    base::ids::ContainerId,
+    base::{fqdn::Fqdn, ids::ContainerId},
     config::Label,
     container::{
         health::{Health, RTT_BOUNDS},
         samples::{Destination, Samples},
     },
-    decode::Role,
+    decode::{DestinationKey, Role},
     registry::identity::{app_id, parts},
 };
 use prometheus::proto::MetricFamily;
+use std::net::IpAddr;
 use tarsier_common::CLOSE_REASON_NAMES;
 
 /// Who the node and the agent are: labels of every series, and of the families that say nothing else.
@@ -77,6 +78,15 @@ fn optional(id: &ContainerId, labels: &[Label]) -> Vec<(&'static str, String)> {
         .collect()
 }
 
+/// The names of addresses, once for the node.
+pub fn names(names: &[(IpAddr, Fqdn)], node: &NodeLabels) -> Vec<MetricFamily> {
+    let mut series = Series::new(node);
+    for (ip, name) in names {
+        series.add(&names::IP_TO_FQDN, [&ip.to_string(), name.as_str()], 1.0);
+    }
+    series.finish()
+}
+
 /// Image, and of a unit what triggers it and its type.
 fn described(container: &Samples) -> (&str, &str, &str) {
     let Some(metadata) = &container.metadata else {
@@ -124,8 +134,10 @@ fn health(series: &mut Series<'_>, [id, app_id, role]: [&str; 3], of: &Health) {
 
 /// `destination` and `actual_destination`.
 pub fn destination_labels(of: &Destination) -> (String, String) {
-    match of.route {
-        Some(route) => (route.destination.to_string(), route.actual.to_string()),
+    match &of.key {
+        Some(DestinationKey::Address(route)) => (route.destination.to_string(), route.actual.to_string()),
+        // Any of its addresses.
+        Some(DestinationKey::Name(name, port)) => (format!("{name}:{port}"), String::new()),
         None => (OTHER.to_owned(), String::new()),
     }
 }
@@ -136,7 +148,6 @@ mod tests {
     use crate::{
         base::ids::Application,
         container::{health::HealthByRole, samples::Listen},
-        decode::Route,
         metrics::{contract, text},
     };
     use std::collections::{BTreeMap, BTreeSet};
@@ -170,7 +181,7 @@ mod tests {
 
     fn destination(remote: Option<&str>) -> Destination {
         Destination {
-            route: remote.map(|remote| Route::direct(remote.parse().unwrap())),
+            key: remote.map(|remote| DestinationKey::direct(remote.parse().unwrap())),
             connects: 3,
             failures: 0,
             failures_by_errno: BTreeMap::new(),
@@ -279,7 +290,38 @@ mod tests {
     }
 
     #[test]
+    fn names_of_destinations_and_of_addresses() {
+        let fqdn = |name: &str| Fqdn::new(name.as_bytes()).unwrap();
+        let named = Destination {
+            key: Some(DestinationKey::Name(fqdn("a.example"), 443)),
+            failures: 1,
+            ..destination(None)
+        };
+        let web = Samples {
+            destinations: vec![destination(Some("[fd00::1]:80")), named],
+            ..container("/a")
+        };
+        let mut families = containers(&[web], &node(), &[]);
+        contract::check(&families);
+        let addresses = [("fd00::1", "b.internal"), ("10.0.0.1", "c.internal")];
+        let addresses = addresses.map(|(ip, name)| (ip.parse().unwrap(), fqdn(name)));
+        let of_node = names(&addresses, &node());
+        contract::check(&of_node);
+        families.extend(of_node);
+        let text = text::encode(families);
+        for line in [
+            r#"container_net_tcp_successful_connects_total{actual_destination="",app_id="",container_id="/a",destination="a.example:443",machine_id="m",system_uuid="u"} 3"#,
+            r#"container_net_tcp_failed_connects_total{app_id="",container_id="/a",destination="a.example:443",machine_id="m",system_uuid="u"} 1"#,
+            r#"ip_to_fqdn{fqdn="b.internal",ip="fd00::1",machine_id="m",system_uuid="u"} 1"#,
+            r#"ip_to_fqdn{fqdn="c.internal",ip="10.0.0.1",machine_id="m",system_uuid="u"} 1"#,
+        ] {
+            assert!(text.lines().any(|is| is == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
     fn nothing_says_nothing() {
+        assert!(names(&[], &node()).is_empty());
         assert!(containers(&[], &node(), &[]).is_empty());
         let young = Samples {
             exposed: false,

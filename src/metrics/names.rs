@@ -106,6 +106,11 @@ families! {
     TCP_RTT = HISTOGRAM "tarsier_container_tcp_rtt_seconds" CONTAINER_LABELS + ["role"]
         "Smoothed round-trip times of the container's TCP connections";
 
+    /// Only where the destination is the address; where it is the name, no address is shown. In the Go agent, names that
+    /// nothing has been connected to by address go after ten minutes; here what containers still show keeps its name.
+    IP_TO_FQDN = GAUGE "ip_to_fqdn" NODE_LABELS + ["ip", "fqdn"]
+        "Mapping IP addresses to FQDNs based on DNS requests initiated by containers";
+
     NODE_INFO = GAUGE "node_info" NODE_LABELS + ["hostname", "kernel_version"]
         "Meta information about the node";
     /// The Go agent gives it no help text.
@@ -166,6 +171,10 @@ families! {
         "How often the running agent has read its configuration again, and taken (ok) or refused it";
     CONFIG_LAST_RELOAD = GAUGE "tarsier_config_last_reload_successful" NODE_LABELS + []
         "0 while the configuration that was read last has been refused, otherwise 1";
+    /// cut: with more addresses than are remembered of one answer; no_address: with none that anybody could connect to;
+    /// no_name: to a question for something that no host is called.
+    FQDN_ANSWERS = COUNTER "tarsier_fqdn_answers_total" NODE_LABELS + ["outcome"]
+        "Answers of name servers by what was learnt from them";
 
     ACTOR_RESTARTS = COUNTER "tarsier_actor_restarts_total" NODE_LABELS + ["actor", "cause"]
         "Restarts of an actor by what ended it";

@@ -7,6 +7,7 @@ use crate::{
     },
     config::Reloads,
     conntrack::actor as conntrack,
+    fqdn::actor as fqdn,
     registry::actor::TableSnapshot,
     runtimes::statistics::{Connection, Outcome, Statistics},
     tracer::stats::KernelStats,
@@ -20,6 +21,7 @@ pub struct Agent<'a> {
     pub runtimes: &'a Statistics,
     pub conntrack: &'a conntrack::Statistics,
     pub reloads: Reloads,
+    pub fqdn: &'a fqdn::Statistics,
     pub node: &'a NodeLabels,
     /// None while the registry does not answer.
     pub tables: &'a [TableSnapshot],
@@ -86,7 +88,10 @@ pub fn agent(of: &Agent<'_>) -> Vec<MetricFamily> {
     for (outcome, n) in of.conntrack.read() {
         series.add(&names::CONNTRACK_LOOKUPS, [outcome], n as f64);
     }
-    for (table, entries, capacity, rejected) in of.conntrack.tables() {
+    for (outcome, n) in of.fqdn.read() {
+        series.add(&names::FQDN_ANSWERS, [outcome], n as f64);
+    }
+    for (table, entries, capacity, rejected) in of.conntrack.tables().into_iter().chain(of.fqdn.table()) {
         series.add(&names::TABLE_ENTRIES, [table], entries as f64);
         series.add(&names::TABLE_CAPACITY, [table], capacity as f64);
         series.add(&names::TABLE_REJECTED, [table], rejected as f64);
@@ -265,6 +270,7 @@ mod tests {
                 refused: 1,
                 last_refused: true,
             },
+            fqdn: &fqdn::Statistics::default(),
             node: &node,
             tables: &[TableSnapshot {
                 table: "processes",
@@ -293,6 +299,7 @@ mod tests {
             r#"tarsier_bpf_program_run_seconds_total{machine_id="",program="fork",system_uuid=""} 0.000002"#,
             r#"tarsier_bpf_map_capacity{machine_id="",map="news",system_uuid=""} 4096"#,
             r#"tarsier_table_rejected_total{machine_id="",system_uuid="",table="processes"} 3"#,
+            r#"tarsier_fqdn_answers_total{machine_id="",outcome="learnt",system_uuid=""} 0"#,
             r#"tarsier_runtime_connected{machine_id="",runtime="docker",system_uuid=""} 1"#,
             r#"tarsier_runtime_connected{machine_id="",runtime="crio",system_uuid=""} 0"#,
             r#"tarsier_runtime_calls_total{machine_id="",outcome="timeout",runtime="docker",system_uuid=""} 1"#,
@@ -323,6 +330,7 @@ mod tests {
                 refused: 1,
                 last_refused: true,
             },
+            fqdn: &fqdn::Statistics::default(),
             node: &node,
             tables: &[TableSnapshot {
                 table: "processes",
@@ -336,7 +344,8 @@ mod tests {
         let said: BTreeSet<_> = families.iter().map(MetricFamily::name).collect();
         let own = names::ALL
             .iter()
-            .filter(|family| family.common_labels == names::NODE_LABELS);
+            // The names of addresses are no news of the agent.
+            .filter(|family| family.common_labels == names::NODE_LABELS && family.name != names::IP_TO_FQDN.name);
         let missing: Vec<_> = own
             .map(|family| family.name)
             .filter(|name| !said.contains(name))

@@ -10,6 +10,7 @@ pub use write::Recorder;
 
 use crate::{
     base::{ids::SocketId, now::Now},
+    decode::DnsAnswered,
     registry::{
         effects::Answer,
         state::{Inventory, Node},
@@ -17,7 +18,10 @@ use crate::{
     tracer::kernel::RawBatch,
 };
 use serde::{Deserialize, Serialize};
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 pub const MAGIC: &[u8] = b"tarsier recording 2\n";
 /// A frame larger than this is no frame.
@@ -63,6 +67,10 @@ pub enum Frame {
     Filters(Now, Box<crate::config::Filters>),
     /// Ends of sockets were lost before this moment.
     Sweep(Now, u64),
+    /// Of a name server: from here on.
+    DnsAnswered(Now, DnsAnswered),
+    /// Addresses whose names nobody refers to any more.
+    NamesForgotten(Vec<IpAddr>),
     Tick(Now),
     Garbage(Now),
     /// When the recording ended: what a scrape at that moment would have shown.
@@ -80,7 +88,9 @@ mod tag {
     pub(super) const END: u8 = 7;
     pub(super) const SWEEP: u8 = 8;
     pub(super) const ROUTES: u8 = 9;
-    pub(super) const FILTERS: u8 = 11;
+    pub(super) const DNS_ANSWERED: u8 = 10;
+    pub(super) const NAMES_FORGOTTEN: u8 = 11;
+    pub(super) const FILTERS: u8 = 12;
 }
 
 #[cfg(test)]

@@ -69,6 +69,11 @@ fn frame(tag: u8, payload: &[u8], at: u64) -> Result<Frame, RecordingError> {
             let (now, before_ns) = json(payload, at)?;
             Frame::Sweep(now, before_ns)
         }
+        tag::DNS_ANSWERED => {
+            let (now, answer) = json(payload, at)?;
+            Frame::DnsAnswered(now, answer)
+        }
+        tag::NAMES_FORGOTTEN => Frame::NamesForgotten(json(payload, at)?),
         tag::ROUTES => Frame::Routes(json(payload, at)?),
         tag::FILTERS => {
             let (now, filters) = json(payload, at)?;

@@ -45,6 +45,12 @@ fn recording() -> Vec<u8> {
     let mut filters = crate::config::Filters::default();
     filters.signals.tcp.deny = vec!["^/a".parse().unwrap()];
     recorder.filters(now, &filters);
+    let answer = DnsAnswered {
+        name: (*b"a\xff.example").into(),
+        addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+    };
+    recorder.dns_answered(now, &answer);
+    recorder.names_forgotten(&answer.addresses);
     recorder.tick(now);
     recorder.finish(now).unwrap();
     std::fs::read(path).unwrap()
@@ -62,13 +68,16 @@ fn frames(bytes: &[u8]) -> Result<Vec<Frame>, RecordingError> {
 #[test]
 fn what_was_written_is_read() {
     let frames = frames(&recording()).unwrap();
-    assert_eq!(frames.len(), 6);
+    assert_eq!(frames.len(), 8);
     assert!(matches!(&frames[0], Frame::Preamble(preamble) if preamble.machine_id == "m"));
     assert!(matches!(&frames[1], Frame::Batch(now, raw)
         if now.wall_ns == 3 && raw.news == [1, 2, 3] && raw.spilled_sockets == [4] && raw.spilled_sums == [5, 6] && raw.files == [7]));
     assert!(matches!(&frames[2], Frame::Answer(_, Answer::Cgroup { path: Some(path), .. }) if &**path == "/a"));
     assert!(matches!(&frames[3], Frame::Filters(_, filters) if filters.signals.tcp.deny[0].as_str() == "^/a"));
-    assert!(matches!(&frames[5], Frame::End(now) if now.boottime_ns == 2));
+    assert!(matches!(&frames[4], Frame::DnsAnswered(now, answer)
+        if now.wall_ns == 3 && *answer.name == *b"a\xff.example" && answer.addresses.len() == 2));
+    assert!(matches!(&frames[5], Frame::NamesForgotten(addresses) if addresses[0].is_ipv4() && addresses[1].is_ipv6()));
+    assert!(matches!(&frames[7], Frame::End(now) if now.boottime_ns == 2));
 }
 
 #[test]
@@ -88,6 +97,17 @@ fn a_cut_file_is_an_error_at_its_place() {
     assert!(matches!(frames(b"something else"), Err(RecordingError::NotARecording)));
     let cut = frames(&whole[..whole.len() - 1]);
     assert!(matches!(cut, Err(RecordingError::Damaged { at }) if at > MAGIC.len() as u64));
+}
+
+#[test]
+fn a_recording_of_before_there_were_names_is_read() {
+    let mut preamble = serde_json::to_value(preamble()).unwrap();
+    let section = preamble["config"].as_object_mut().unwrap().remove("fqdn");
+    assert!(section.is_some());
+    let payload = serde_json::to_vec(&preamble).unwrap();
+    let frame = [MAGIC, &[tag::PREAMBLE], &(payload.len() as u32).to_le_bytes(), &payload].concat();
+    let frames = frames(&frame).unwrap();
+    assert!(matches!(&frames[..], [Frame::Preamble(preamble)] if preamble.config.fqdn.max_entries > 0));
 }
 
 proptest! {

@@ -2,6 +2,7 @@ use super::{MAGIC, Preamble, RecordingError, tag};
 use crate::{
     base::{ids::SocketId, now::Now},
     config::Filters,
+    decode::DnsAnswered,
     registry::{effects::Answer, state::Inventory},
     tracer::kernel::RawBatch,
 };
@@ -10,7 +11,7 @@ use serde::Serialize;
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
     sync::mpsc,
     thread::JoinHandle,
@@ -95,6 +96,14 @@ impl Recorder {
 
     pub fn filters(&self, now: Now, filters: &Filters) {
         self.json(tag::FILTERS, &(now, filters));
+    }
+
+    pub fn dns_answered(&self, now: Now, answer: &DnsAnswered) {
+        self.json(tag::DNS_ANSWERED, &(now, answer));
+    }
+
+    pub fn names_forgotten(&self, addresses: &[IpAddr]) {
+        self.json(tag::NAMES_FORGOTTEN, &addresses);
     }
 
     pub fn tick(&self, now: Now) {

@@ -61,7 +61,7 @@ pub struct RegistryActor {
     hung: bool,
     containers: HashMap<SlotId, ContainerRecipients>,
     supervisor: SupervisorRecipients,
-    recorder: Option<Arc<Recorder>>,
+    pub(super) recorder: Option<Arc<Recorder>>,
     runtimes: Option<RuntimesRecipients>,
     stopped: Option<Recipient<RegistryStopped>>,
     inventory_interval: Duration,

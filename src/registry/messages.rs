@@ -9,12 +9,15 @@ use crate::{
     },
     config::Filters,
     container::actor::{Absorb, Ack, ApplyShare, HandOver, Rename},
-    decode::Event,
+    decode::{DnsAnswered, Event},
     runtimes::facade::{Forget, Resolve},
     tracer::kernel::RawBatch,
 };
 use actix::{Message, Recipient};
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 #[derive(Clone, Debug)]
 pub struct ContainerRecipients {
@@ -83,6 +86,15 @@ pub struct EventBatch {
     /// The same, as it came: only where it is being recorded.
     pub raw: Option<RawBatch>,
     pub queued: Queued,
+}
+
+/// For the recording: what names are known from here on. It comes the same way as the batches, so that a replay learns and
+/// forgets them between the same ones.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum RecordNames {
+    Answered(Now, DnsAnswered),
+    Forgotten(Vec<IpAddr>),
 }
 
 /// The actor of a slot has started.

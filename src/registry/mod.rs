@@ -3,6 +3,7 @@ pub mod actor;
 pub mod effects;
 pub mod explain;
 pub mod filters;
+mod fqdn;
 #[cfg(feature = "test-hooks")]
 mod hooks;
 mod hub;

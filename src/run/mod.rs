@@ -17,6 +17,7 @@ use crate::{
     config::{self, Config, Live},
     conntrack::actor as conntrack,
     container::{destination::Filter, state::Limits},
+    fqdn::actor as fqdn,
     http::{
         admin::{self, events::Streams},
         public,
@@ -28,7 +29,10 @@ use crate::{
         state::{Node, Settings},
     },
     runtimes::statistics::Statistics,
-    supervisor::actor::{ConntrackParts, Parts, Shutdown, Supervisor},
+    supervisor::{
+        actor::{ConntrackParts, Parts, Shutdown, Supervisor},
+        names::FqdnParts,
+    },
     tracer::{actor::Settings as TracerSettings, kernel::Kernel, object, stats::KernelStats},
 };
 use actix::{Actor, Addr};
@@ -125,6 +129,7 @@ async fn agent(
     let (core, tracer_thread, edge) = (arbiter()?, arbiter()?, arbiter()?);
     let runtime_statistics = Arc::new(Statistics::default());
     let conntrack_statistics = Arc::new(conntrack::Statistics::default());
+    let fqdn_statistics = Arc::new(fqdn::Statistics::default());
     for runtime in runtimes::off(&config) {
         ctx.features
             .set(runtime.as_str(), State::Off, "configured", "the configuration says so");
@@ -152,6 +157,10 @@ async fn agent(
             settings: conntrack_settings,
             statistics: Arc::clone(&conntrack_statistics),
         },
+        fqdn: FqdnParts {
+            settings: fqdn_settings(&config, recorder.is_some()),
+            statistics: Arc::clone(&fqdn_statistics),
+        },
         core: core.handle(),
         tracer_thread: tracer_thread.handle(),
         runtimes: runtimes::parts(&config, edge.handle(), Arc::clone(&runtime_statistics)),
@@ -166,6 +175,7 @@ async fn agent(
         kernel: Arc::clone(&stats),
         runtimes: runtime_statistics,
         conntrack: conntrack_statistics,
+        fqdn: fqdn_statistics,
         containers: supervisor.clone().recipient(),
         actors: supervisor.clone().recipient(),
         subscribe: supervisor.clone().recipient(),
@@ -290,6 +300,14 @@ fn conntrack_settings(config: &Config, node: &Node) -> conntrack::Settings {
     }
 }
 
+fn fqdn_settings(config: &Config, recording: bool) -> fqdn::Settings {
+    fqdn::Settings {
+        max_entries: config.fqdn.max_entries,
+        keep: config.gc.interval,
+        recording,
+    }
+}
+
 pub fn registry_settings(config: &Config) -> Result<Settings> {
     let ports = config.network.ephemeral_ports.join(",");
     Ok(Settings {
@@ -301,6 +319,7 @@ pub fn registry_settings(config: &Config) -> Result<Settings> {
         },
         limits: Limits {
             destinations: config.containers.max_destinations,
+            names: config.fqdn.max_per_container,
             listens: config.containers.max_listens,
             connections: config.registry.max_sockets,
         },

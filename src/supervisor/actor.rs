@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | tracer | a new one on the same programs, maps and ring |
 //! | conntrack | a new one, which knows nothing and asks; until then news waits in the ring |
+//! | fqdn | a new one, which knows no names; until then news waits in the ring |
 //! | registry | the core starts anew: all containers are retired, a new registry learns from /proc and the totals pass |
 //! | a container | the registry holds its state until there is a new actor |
 //! | the runtimes' facade | it and its clients start anew; what is known of containers stays with the registry |
@@ -15,6 +16,7 @@
 use super::{
     backoff::Backoffs,
     messages::{ActorRow, Containers, Explainer, GetActors, GetContainers},
+    names::{self, FqdnParts},
     runtimes::{RuntimeParts, Runtimes},
 };
 use crate::{
@@ -28,6 +30,7 @@ use crate::{
         Blueprint as ContainerBlueprint, CollectGarbage as CollectContainerGarbage, ContainerActor, ContainerStopped,
         Retire,
     },
+    fqdn::actor::{self as fqdn, FqdnActor},
     registry::{
         actor::{Blueprint as RegistryBlueprint, RegistryActor},
         effects::SlotId,
@@ -66,6 +69,7 @@ pub struct Parts {
     pub gc_interval: Duration,
     pub backoff: (Duration, Duration),
     pub conntrack: ConntrackParts,
+    pub fqdn: FqdnParts,
     pub core: ArbiterHandle,
     pub tracer_thread: ArbiterHandle,
     /// `None`: nobody is asked who a container is.
@@ -81,9 +85,10 @@ pub struct ConntrackParts {
 pub struct Supervisor {
     pub(super) parts: Parts,
     pub(super) registry: Option<Addr<RegistryActor>>,
-    tracer: Option<Addr<TracerActor>>,
-    conntrack: Option<Addr<ConntrackActor>>,
-    containers: BTreeMap<SlotId, (ContainerId, Addr<ContainerActor>)>,
+    pub(super) tracer: Option<Addr<TracerActor>>,
+    pub(super) conntrack: Option<Addr<ConntrackActor>>,
+    pub(super) fqdn: Option<Addr<FqdnActor>>,
+    pub(super) containers: BTreeMap<SlotId, (ContainerId, Addr<ContainerActor>)>,
     backoffs: Backoffs,
     /// Containers whose actor failed, and how long the next one has to wait.
     waits: BTreeMap<SlotId, Duration>,
@@ -106,6 +111,7 @@ impl Supervisor {
             registry: None,
             tracer: None,
             conntrack: None,
+            fqdn: None,
             containers: BTreeMap::new(),
             waits: BTreeMap::new(),
             cores: 0,
@@ -140,9 +146,9 @@ impl Supervisor {
         if let Some(runtimes) = &mut self.runtimes {
             runtimes.set_registry(registry.clone().recipient());
         }
-        if let Some(conntrack) = &self.conntrack {
-            let message = conntrack::SetRegistry(registry.clone().recipient());
-            tell(&conntrack.clone().recipient(), message);
+        if let Some(fqdn) = &self.fqdn {
+            let message = fqdn::SetRegistry(names::recipients(registry.clone()));
+            tell(&fqdn.clone().recipient(), message);
         }
         if let Some(tracer) = &self.tracer {
             tell(&tracer.clone().recipient(), SetRegistry(registry.clone().recipient()));
@@ -157,7 +163,7 @@ impl Supervisor {
             settings: self.parts.conntrack.settings.clone(),
             kernel: Arc::clone(&self.parts.kernel),
             statistics: Arc::clone(&self.parts.conntrack.statistics),
-            registry: self.registry.clone().map(Addr::recipient),
+            next: self.fqdn.clone().map(Addr::recipient),
             stopped: context.address().recipient(),
         };
         let conntrack = ConntrackActor::start_in_arbiter(&self.parts.tracer_thread, |_| ConntrackActor::new(blueprint));
@@ -175,6 +181,7 @@ impl Supervisor {
             stats: Arc::clone(&self.parts.stats),
             registry: self.registry.clone().map(Addr::recipient),
             conntrack: self.conntrack.clone().map(Addr::recipient),
+            fqdn: self.fqdn.clone().map(Addr::recipient),
             stopped: context.address().recipient(),
         };
         let tracer = TracerActor::start_in_arbiter(&self.parts.tracer_thread, |_| TracerActor::new(blueprint));
@@ -234,7 +241,7 @@ impl Supervisor {
         self.parts.ctx.pulses.beat("main", self.parts.ctx.clock.monotonic_ns());
     }
 
-    fn collect_garbage(&mut self, _: &mut Context<Self>) {
+    fn collect_garbage(&mut self, context: &mut Context<Self>) {
         if let Some(registry) = &self.registry {
             tell(&registry.clone().recipient(), CollectGarbage);
         }
@@ -243,6 +250,7 @@ impl Supervisor {
         for (_, container) in self.containers.values() {
             offer(&container.clone().recipient(), CollectContainerGarbage, &dropped);
         }
+        self.collect_names(context);
     }
 }
 
@@ -253,6 +261,7 @@ impl Actor for Supervisor {
         // Questions of concurrent scrapes and the news of a storm of containers.
         context.set_mailbox_capacity(1024);
         self.start_registry(context);
+        self.start_fqdn(context);
         self.start_conntrack(context);
         self.start_tracer(context);
         self.start_runtimes(context);
@@ -386,6 +395,7 @@ impl Handler<GetContainers> for Supervisor {
             running: running.collect(),
             held: self.registry.clone().map(Addr::recipient),
             registry: self.registry.clone().map(Addr::recipient),
+            names: self.fqdn.clone().map(Addr::recipient),
             runtimes: self.runtimes.as_ref().and_then(Runtimes::explainer),
             explain: self.registry.as_ref().map(|registry| Explainer {
                 process: registry.clone().recipient(),
@@ -417,6 +427,7 @@ impl Handler<GetActors> for Supervisor {
         let mut rows = vec![
             row("tracer", self.tracer.as_ref().is_some_and(Addr::connected)),
             row("conntrack", self.conntrack.as_ref().is_some_and(Addr::connected)),
+            row("fqdn", self.fqdn.as_ref().is_some_and(Addr::connected)),
             row("registry", self.registry.as_ref().is_some_and(Addr::connected)),
         ];
         let runtimes = self.runtimes.iter().flat_map(Runtimes::rows);
@@ -441,6 +452,7 @@ impl Handler<Shutdown> for Supervisor {
         self.ending = true;
         self.tracer = None;
         self.conntrack = None;
+        self.fqdn = None;
         if let Some(runtimes) = &mut self.runtimes {
             runtimes.retire();
         }
@@ -448,51 +460,5 @@ impl Handler<Shutdown> for Supervisor {
             self.retire(slot);
         }
         self.registry = None;
-    }
-}
-
-#[cfg(feature = "test-hooks")]
-impl Handler<super::messages::Break> for Supervisor {
-    type Result = MessageResult<super::messages::Break>;
-
-    fn handle(&mut self, message: super::messages::Break, _: &mut Context<Self>) -> Self::Result {
-        use super::{
-            hooks::{Block, LoseEvent, Panic},
-            messages::Break,
-        };
-        let found = match message {
-            Break::Panic(actor) => match actor.as_str() {
-                "tracer" => self
-                    .tracer
-                    .as_ref()
-                    .map(|tracer| tell(&tracer.clone().recipient(), Panic)),
-                "conntrack" => self
-                    .conntrack
-                    .as_ref()
-                    .map(|conntrack| tell(&conntrack.clone().recipient(), Panic)),
-                "registry" => self
-                    .registry
-                    .as_ref()
-                    .map(|registry| tell(&registry.clone().recipient(), Panic)),
-                "container" => {
-                    let first = self.containers.values().next();
-                    first.map(|(_, container)| tell(&container.clone().recipient(), Panic))
-                }
-                id if !id.starts_with('/') => self.runtimes.as_ref().and_then(|runtimes| runtimes.panic(id)),
-                id => {
-                    let named = self.containers.values().find(|(of, _)| of.as_str() == id);
-                    named.map(|(_, container)| tell(&container.clone().recipient(), Panic))
-                }
-            },
-            Break::BlockCore(time) => self
-                .registry
-                .as_ref()
-                .map(|registry| tell(&registry.clone().recipient(), Block(time))),
-            Break::LoseEvent => self
-                .registry
-                .as_ref()
-                .map(|registry| tell(&registry.clone().recipient(), LoseEvent)),
-        };
-        MessageResult(found.is_some())
     }
 }

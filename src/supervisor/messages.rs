@@ -2,6 +2,7 @@
 use crate::{
     base::ids::ContainerId,
     container::actor::GetSamples,
+    fqdn::actor::GetNames,
     registry::{
         actor::{GetHeldSamples, GetSnapshot},
         explain::{ExplainAddress, ExplainProcess},
@@ -22,6 +23,8 @@ pub struct Containers {
     /// The registry answers for those that have no actor (yet). `None` while it is being restarted.
     pub held: Option<Recipient<GetHeldSamples>>,
     pub registry: Option<Recipient<GetSnapshot>>,
+    /// `None` while it is being restarted.
+    pub names: Option<Recipient<GetNames>>,
     /// `None` as well where no runtime is asked.
     pub runtimes: Option<Recipient<ExplainLookup>>,
     pub explain: Option<Explainer>,

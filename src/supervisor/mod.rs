@@ -5,4 +5,5 @@ mod filters;
 #[cfg(feature = "test-hooks")]
 pub mod hooks;
 pub mod messages;
+pub mod names;
 pub mod runtimes;

@@ -46,8 +46,9 @@ pub struct TracerActor {
     kernel: Arc<Mutex<Kernel>>,
     stats: Arc<KernelStats>,
     registry: Option<Recipient<EventBatch>>,
-    /// By whom the batches come to the registry.
+    /// By whom the batches come to the registry: first, and last.
     conntrack: Option<Recipient<EventBatch>>,
+    fqdn: Option<Recipient<EventBatch>>,
     depth: Depth,
     stopped: Option<Recipient<TracerStopped>>,
     under_way: bool,
@@ -97,6 +98,7 @@ pub struct Blueprint {
     pub stats: Arc<KernelStats>,
     pub registry: Option<Recipient<EventBatch>>,
     pub conntrack: Option<Recipient<EventBatch>>,
+    pub fqdn: Option<Recipient<EventBatch>>,
     pub stopped: Recipient<TracerStopped>,
 }
 
@@ -108,6 +110,7 @@ impl TracerActor {
             stats: blueprint.stats,
             registry: blueprint.registry,
             conntrack: blueprint.conntrack,
+            fqdn: blueprint.fqdn,
             stopped: Some(blueprint.stopped),
             under_way: false,
             more: false,
@@ -191,7 +194,11 @@ impl TracerActor {
         // Most connections are counted here; each reading waits for the kernel some milliseconds.
         const SUMS_INTERVAL: Duration = Duration::from_secs(1);
         let connected = |actor: &Option<Recipient<EventBatch>>| actor.clone().filter(Recipient::connected);
-        let (Some(conntrack), Some(_)) = (connected(&self.conntrack), connected(&self.registry)) else {
+        let (Some(conntrack), Some(_), Some(_)) = (
+            connected(&self.conntrack),
+            connected(&self.fqdn),
+            connected(&self.registry),
+        ) else {
             return;
         };
         if self.under_way {
@@ -405,6 +412,20 @@ impl Handler<SetConntrack> for TracerActor {
 
     fn handle(&mut self, message: SetConntrack, context: &mut Context<Self>) {
         self.conntrack = Some(message.0);
+        self.drain(context);
+    }
+}
+
+/// The same, of that one.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SetFqdn(pub Recipient<EventBatch>);
+
+impl Handler<SetFqdn> for TracerActor {
+    type Result = ();
+
+    fn handle(&mut self, message: SetFqdn, context: &mut Context<Self>) {
+        self.fqdn = Some(message.0);
         self.drain(context);
     }
 }

@@ -3,6 +3,7 @@ use crate::cli::{CliError, ReplayArgs};
 use crate::{
     base::{ids::SocketId, now::Now},
     decode::Event,
+    fqdn::table::Names,
     metrics::{
         families::{self, NodeLabels},
         text,
@@ -32,7 +33,7 @@ pub fn run(args: &ReplayArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The metrics of the containers at the end of the recording.
+/// The metrics of the containers, and names of addresses, at the end of the recording.
 pub fn replay(recording: impl Read) -> anyhow::Result<Vec<u8>> {
     let mut frames = Reader::new(recording)?;
     let Some(Frame::Preamble(preamble)) = frames.next_frame()? else {
@@ -41,6 +42,7 @@ pub fn replay(recording: impl Read) -> anyhow::Result<Vec<u8>> {
     let mut registry = registry(&preamble)?;
     let mut last = Now::default();
     let mut routes = HashMap::new();
+    let mut names = Names::new(preamble.config.fqdn.max_entries);
     while let Some(frame) = frames.next_frame()? {
         // The effects are what an agent would do; all states stay with the registry here.
         match frame {
@@ -48,10 +50,17 @@ pub fn replay(recording: impl Read) -> anyhow::Result<Vec<u8>> {
             Frame::Batch(now, raw) => {
                 let (mut events, _, _) = decode_batch(&raw);
                 follow(&mut events, &std::mem::take(&mut routes));
+                names.name(&mut events, now.monotonic_ns);
                 registry.apply(events, now);
                 last = now;
             }
             Frame::Routes(of) => routes = of.into_iter().collect(),
+            Frame::DnsAnswered(now, answer) => {
+                names.learn(&answer, now.monotonic_ns);
+            }
+            Frame::NamesForgotten(addresses) => {
+                names.forget(&addresses, u64::MAX);
+            }
             Frame::Answer(now, answer) => {
                 registry.answer(answer, now);
             }
@@ -79,7 +88,8 @@ pub fn replay(recording: impl Read) -> anyhow::Result<Vec<u8>> {
         system_uuid: preamble.system_uuid.clone(),
         ..NodeLabels::default()
     };
-    let families = families::containers(&registry.samples(last), &node, &preamble.config.metrics.labels);
+    let mut families = families::containers(&registry.samples(last), &node, &preamble.config.metrics.labels);
+    families.extend(families::names(&names.specified(), &node));
     Ok(text::encode(families).into_bytes())
 }
 

@@ -3,6 +3,7 @@ use super::*;
 use crate::{
     base::ids::{Application, CgroupId, NetnsId, ProcKey},
     config::Config,
+    decode::DnsAnswered,
     recording::Recorder,
     registry::{
         effects::Answer,
@@ -74,11 +75,10 @@ fn socket(kind: u16, cookie: u64, owner: Owner) -> SocketRecord {
     record
 }
 
-/// A service in a cgroup that is asked for, a bare process found in /proc, and a ring that was full for a while.
-fn record(path: &std::path::Path) {
+fn preamble() -> Preamble {
     let mut config = Config::default();
     config.containers.min_age = Duration::ZERO;
-    let preamble = Preamble {
+    Preamble {
         node: Node {
             host_netns: NetnsId(1),
             root_cgroup: CgroupId(1),
@@ -90,25 +90,31 @@ fn record(path: &std::path::Path) {
         machine_id: "0123".into(),
         system_uuid: "4567".into(),
         runtimes: false,
-    };
-    let recorder = Recorder::create(path, &preamble).unwrap();
-    recorder.inventory(
-        now(1),
-        &Inventory {
-            taken_boottime_ns: SECOND,
-            processes: vec![ProcessFound {
-                process: ProcKey {
-                    tgid: 1,
-                    start_ns: SECOND,
-                },
-                comm: *b"init\0\0\0\0\0\0\0\0\0\0\0\0",
-                kernel_thread: false,
-                path: "/".into(),
-            }],
-            complete: true,
-            sockets: None,
-        },
-    );
+    }
+}
+
+/// The first process, of which others inherit their place.
+fn init() -> Inventory {
+    Inventory {
+        taken_boottime_ns: SECOND,
+        processes: vec![ProcessFound {
+            process: ProcKey {
+                tgid: 1,
+                start_ns: SECOND,
+            },
+            comm: *b"init\0\0\0\0\0\0\0\0\0\0\0\0",
+            kernel_thread: false,
+            path: "/".into(),
+        }],
+        complete: true,
+        sockets: None,
+    }
+}
+
+/// A service in a cgroup that is asked for, a bare process found in /proc, and a ring that was full for a while.
+fn record(path: &std::path::Path) {
+    let recorder = Recorder::create(path, &preamble()).unwrap();
+    recorder.inventory(now(1), &init());
     let app = owner(20, 77, b"app");
     let curl = owner(30, 1, b"curl");
     let mut raw = RawBatch::default();
@@ -195,4 +201,138 @@ fn a_recording_ends_in_the_metrics_it_was_made_with() {
 fn what_is_no_recording_is_an_error() {
     let error = replay(&b"# HELP something else\n"[..]).unwrap_err();
     assert_eq!(error.to_string(), "not a recording of tarsier, or of another version");
+}
+
+/// Of a bare process.
+fn to(kind: u16, cookie: u64, remote: [u8; 4]) -> SocketRecord {
+    let mut record = socket(kind, cookie, owner(30, 1, b"curl"));
+    record.remote[..4].copy_from_slice(&remote);
+    record.remote_port = 443;
+    record
+}
+
+fn seen(records: &[SocketRecord]) -> RawBatch {
+    RawBatch {
+        seen: records.iter().flat_map(|record| record.as_bytes().to_vec()).collect(),
+        ..RawBatch::default()
+    }
+}
+
+/// Lines of a family: what stands after it, without the node's and the container's labels.
+fn lines(text: &str, family: &str) -> Vec<String> {
+    let of = |line: &&str| line.starts_with(&format!("{family}{{"));
+    let own = |label: &&str| {
+        let common = ["app_id", "container_id", "machine_id", "system_uuid"];
+        !common.iter().any(|name| label.starts_with(name))
+    };
+    let line = |line: &str| {
+        let (labels, value) = line.split_once('{').unwrap().1.split_once("} ").unwrap();
+        format!(
+            "{} {value}",
+            labels.split(',').filter(own).collect::<Vec<_>>().join(",")
+        )
+    };
+    text.lines().filter(of).map(line).collect()
+}
+
+#[test]
+fn names_are_learnt_and_forgotten_where_they_were() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("recording");
+    let recorder = Recorder::create(&path, &preamble()).unwrap();
+    let answer = |seconds, name: &str, addresses: &[&str]| {
+        let answer = DnsAnswered {
+            name: name.as_bytes().into(),
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        };
+        recorder.dns_answered(now(seconds), &answer);
+    };
+    recorder.inventory(now(1), &init());
+    let forked = process(kind::FORK, owner(30, 1, b"curl"), 1);
+    recorder.batch(
+        now(1),
+        &RawBatch {
+            news: forked.as_bytes().to_vec(),
+            ..RawBatch::default()
+        },
+    );
+    recorder.batch(now(1), &seen(&[to(kind::COUNT, 1, [192, 0, 2, 1])]));
+    answer(2, "Shop.example.", &["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    answer(2, "db.internal", &["10.0.0.5"]);
+    answer(2, "gone.internal", &["10.0.0.6"]);
+    answer(2, "led.example", &["198.51.100.1", "198.51.100.2"]);
+    let service = to(kind::COUNT, 6, [198, 51, 100, 1]);
+    let led = SocketId {
+        cookie: 6,
+        generation: 1,
+    };
+    recorder.routes(&[(led, "10.0.0.7:8443".parse().unwrap())]);
+    let mut refused = to(kind::CONNECT_FAILED, 7, [192, 0, 2, 3]);
+    refused.errno = 111;
+    let key = SumKey {
+        cgroup_id: 1,
+        tgid: 30,
+        start_ns: 30 * SECOND,
+        netns: 1,
+        address: to(kind::COUNT, 0, [192, 0, 2, 2]).remote,
+        port: 443,
+        family: AF_INET as u8,
+        ..SumKey::default()
+    };
+    let sum = Sum {
+        connects: 10,
+        ..Sum::default()
+    };
+    recorder.batch(
+        now(3),
+        &RawBatch {
+            news: refused.as_bytes().to_vec(),
+            spilled_sums: [key.as_bytes(), sum.as_bytes()].concat(),
+            ..seen(&[
+                to(kind::COUNT, 1, [192, 0, 2, 1]),
+                to(kind::COUNT, 2, [192, 0, 2, 1]),
+                to(kind::COUNT, 3, [192, 0, 2, 2]),
+                to(kind::COUNT, 4, [10, 0, 0, 5]),
+                service,
+            ])
+        },
+    );
+    answer(4, "other.example", &["192.0.2.1", "192.0.2.9"]);
+    recorder.names_forgotten(&["10.0.0.6".parse().unwrap(), "192.0.2.3".parse().unwrap()]);
+    recorder.batch(
+        now(5),
+        &seen(&[
+            to(kind::COUNT, 1, [192, 0, 2, 1]),
+            to(kind::COUNT, 2, [192, 0, 2, 1]),
+            to(kind::COUNT, 8, [192, 0, 2, 1]),
+            to(kind::COUNT, 9, [192, 0, 2, 3]),
+        ]),
+    );
+    recorder.finish(now(6)).unwrap();
+
+    let text = String::from_utf8(replay(File::open(&path).unwrap()).unwrap()).unwrap();
+    assert_eq!(
+        lines(&text, "container_net_tcp_active_connections"),
+        [
+            r#"actual_destination="",destination="other.example:443" 1"#,
+            r#"actual_destination="",destination="shop.example:443" 2"#,
+            r#"actual_destination="10.0.0.5:443",destination="10.0.0.5:443" 1"#,
+            r#"actual_destination="10.0.0.7:8443",destination="198.51.100.1:443" 1"#,
+            // It was open before it had a name.
+            r#"actual_destination="192.0.2.1:443",destination="192.0.2.1:443" 1"#,
+            r#"actual_destination="192.0.2.3:443",destination="192.0.2.3:443" 1"#,
+        ]
+    );
+    let connects = lines(&text, "container_net_tcp_successful_connects_total");
+    assert!(
+        connects.contains(&r#"actual_destination="",destination="shop.example:443" 12"#.to_owned()),
+        "{connects:?}"
+    );
+    assert_eq!(
+        lines(&text, "container_net_tcp_failed_connects_total"),
+        [r#"destination="shop.example:443" 1"#]
+    );
+    assert_eq!(lines(&text, "ip_to_fqdn"), [r#"fqdn="db.internal",ip="10.0.0.5" 1"#]);
+    let again = replay(File::open(&path).unwrap()).unwrap();
+    assert_eq!(String::from_utf8(again).unwrap(), text);
 }

@@ -257,6 +257,7 @@ async fn actors(faces: Data<Faces>) -> Result<Json<impl Serialize>, ApiError> {
     Ok(Json(Actors {
         actors: rows.map_err(faces.silent(SUPERVISOR))?,
         registry,
+        tables: faces.side_tables(),
         kernel: faces.kernel.report(),
     }))
 }

@@ -436,6 +436,15 @@ impl Slots {
         }
     }
 
+    /// The same, of all. `None`: one is neither here nor with an actor that keeps it.
+    pub(super) fn held(&self) -> Option<impl Iterator<Item = &ContainerState>> {
+        let held = self.slots.values().filter_map(|slot| match &slot.place {
+            Place::Held(state) | Place::Spawning(state) => Some(state.as_ref()),
+            Place::Running | Place::Merging(_) => None,
+        });
+        self.handing_over.is_empty().then_some(held)
+    }
+
     /// States that are here rather than with an actor.
     pub(super) fn held_mut(&mut self) -> impl Iterator<Item = (Option<&ContainerId>, &mut ContainerState)> {
         self.slots.values_mut().filter_map(|slot| match &mut slot.place {

@@ -39,9 +39,10 @@ impl RegistryState {
                 self.slots.route(other, released, None, now, effects);
             }
             found.insert(socket.cookie, slot);
+            let wildcard = event.listening && event.local.ip().is_unspecified();
             self.slots.route(slot, ContainerEvent::Seen(event), None, now, effects);
-            if event.listening && event.local.ip().is_unspecified() {
-                self.tell_addresses(event.netns, event.owner.process.tgid, slot, now, effects);
+            if wildcard {
+                self.tell_addresses(socket.netns, socket.owner.tgid, slot, now, effects);
             }
         }
         for (cookie, slot) in before {
@@ -85,6 +86,7 @@ impl RegistryState {
             old: true,
             settled: false,
             actual: None,
+            name: None,
         }
     }
 }

@@ -34,6 +34,7 @@ use crate::{
         state::{ContainerEvent, ContainerState, Limits},
     },
     decode::{Comm, Event, Role, SumEvent},
+    fqdn::table::{Referred, Stale},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -323,6 +324,12 @@ impl RegistryState {
             namespace.told.remove(&slot);
         }
         effects
+    }
+
+    /// What containers whose state is here refer to. `None`: a state is on its way from one actor to another's.
+    pub fn referred(&self, stale: &Stale) -> Option<Referred> {
+        let states = self.slots.held()?;
+        Some(stale.referred(states.flat_map(ContainerState::destinations)))
     }
 
     /// Of the containers whose state is here.

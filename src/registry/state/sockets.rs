@@ -31,7 +31,7 @@ impl RegistryState {
         effects: &mut Effects,
     ) {
         let ends = matches!(
-            make(*event),
+            make(event.clone()),
             ContainerEvent::Closed(_) | ContainerEvent::ListenClosed(_) | ContainerEvent::Failed(_)
         );
         let unheard = self.unheard.contains(&event.socket);
@@ -68,10 +68,10 @@ impl RegistryState {
         // To the kernel it was shown, to its container it was not.
         let event = &SocketEvent {
             shown: event.shown && !unheard,
-            ..*event
+            ..event.clone()
         };
         self.unheard.remove(&event.socket);
-        let event_for = make(*event);
+        let event_for = make(event.clone());
         match event_for {
             // Without a bind the port comes after the state; the next totals pass shows it.
             ContainerEvent::Seen(_) | ContainerEvent::ListenOpened(_)
@@ -208,7 +208,7 @@ impl RegistryState {
             // Asked for: kept until the answer, as what happens to a process without a name is.
             if self.sums.len() < MAX_SUMS {
                 effects.outcome.delivered.add(sum.kind(), sum.ended());
-                return self.sums.push(*sum);
+                return self.sums.push(sum.clone());
             }
         }
         let target = match (target, sum.process) {
@@ -221,7 +221,7 @@ impl RegistryState {
             Ok(slot) => {
                 let booked = Some((sum.kind(), sum.ended()));
                 self.slots
-                    .route(slot, ContainerEvent::SumSpilled(*sum), booked, now, effects);
+                    .route(slot, ContainerEvent::SumSpilled(sum.clone()), booked, now, effects);
             }
             Err(reason) => {
                 self.rejected_sums += 1;

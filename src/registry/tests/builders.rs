@@ -13,6 +13,7 @@ pub(super) fn settings(standalone: Standalone) -> Settings {
         filter: Filter::default(),
         limits: Limits {
             destinations: 100,
+            names: 100,
             listens: 100,
             connections: 1000,
         },
@@ -128,6 +129,7 @@ pub(super) fn ten_connects(cgroup: CgroupId) -> SumEvent {
         received_bytes: 7,
         retransmits: 0,
         closes: [10, 0, 0, 0],
+        name: None,
     }
 }
 

@@ -231,7 +231,10 @@ fn without_tcp_a_container_is_there_and_has_none() {
         local: "192.0.2.1:80".parse().unwrap(),
         ..socket(2, app)
     };
-    registry.apply([Event::SocketSeen(socket(1, app)), Event::ListenOpened(listen)], now(2));
+    registry.apply(
+        [Event::SocketSeen(socket(1, app)), Event::ListenOpened(listen.clone())],
+        now(2),
+    );
     assert_eq!(of(&mut registry, SERVICE).listens.len(), 1);
     let effects = deny_tcp(&mut registry, 3, &["a.service"]);
     assert!(effects.reaps.is_empty());
@@ -253,7 +256,7 @@ fn without_tcp_a_container_is_there_and_has_none() {
                 cookie: 5,
                 generation: 1,
             },
-            ..listen
+            ..listen.clone()
         }),
         Event::ListenClosed(listen),
         Event::SumSpilled(sum),

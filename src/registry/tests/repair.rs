@@ -174,7 +174,7 @@ fn sums_go_to_the_cgroup_they_name() {
             tgid: 3,
             start_ns: 3 * TICK,
         }),
-        ..sum
+        ..sum.clone()
     };
     registry.inventory(&inventory([found(3, "a", "/")]), now(1));
     registry.apply([Event::SumSpilled(sum), Event::SumSpilled(bare)], now(1));

@@ -165,6 +165,7 @@ async fn the_rest_of_the_routes() {
         json!({"actor": "registry", "state": "running", "restarts": 1, "queued": 0})
     );
     assert_eq!(actors["registry"]["tables"][0]["table"], "processes");
+    assert_eq!(actors["tables"], json!([]), "those actors are not there");
     assert_eq!(actors["kernel"]["collects"], false);
     let config: Config = serde_json::from_value(admin.get("/api/v1/config").await.unwrap()).unwrap();
     assert_eq!(config, Config::default());
