@@ -49,6 +49,7 @@ impl Handler<Break> for Supervisor {
                 .registry
                 .as_ref()
                 .map(|registry| tell(&registry.clone().recipient(), Block(time))),
+            Break::DnsAnswered(answer) => self.fqdn.as_ref().map(|fqdn| tell(&fqdn.clone().recipient(), answer)),
             Break::LoseEvent => self
                 .registry
                 .as_ref()

@@ -60,4 +60,6 @@ pub enum Break {
     Panic(String),
     BlockCore(std::time::Duration),
     LoseEvent,
+    /// Nothing breaks: nobody else tells of answers yet.
+    DnsAnswered(crate::decode::DnsAnswered),
 }

@@ -1,5 +1,6 @@
 use super::{ApiError, SUPERVISOR};
 use crate::{
+    decode::DnsAnswered,
     http::scrape::{Faces, ask},
     supervisor::messages::Break,
 };
@@ -8,12 +9,13 @@ use actix_web::{
     web::{self, Data, Path, Query, ServiceConfig},
 };
 use serde::Deserialize;
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 pub(super) fn routes(app: &mut ServiceConfig) {
     app.route("/api/v1/test/panic/{actor}", web::post().to(panic))
         .route("/api/v1/test/block/core", web::post().to(block))
-        .route("/api/v1/test/lose-event", web::post().to(lose));
+        .route("/api/v1/test/lose-event", web::post().to(lose))
+        .route("/api/v1/test/dns-answered", web::post().to(answered));
 }
 
 async fn send(faces: &Faces, request: &HttpRequest, what: Break) -> Result<HttpResponse, ApiError> {
@@ -41,4 +43,21 @@ async fn block(faces: Data<Faces>, request: HttpRequest, length: Query<For>) -> 
 
 async fn lose(faces: Data<Faces>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     send(&faces, &request, Break::LoseEvent).await
+}
+
+#[derive(Deserialize)]
+struct Answered {
+    name: String,
+    /// With commas between; what is none is left out.
+    addresses: String,
+}
+
+async fn answered(faces: Data<Faces>, request: HttpRequest, of: Query<Answered>) -> Result<HttpResponse, ApiError> {
+    let of = of.into_inner();
+    let addresses = of.addresses.split(',').filter_map(|ip| ip.parse::<IpAddr>().ok());
+    let answer = DnsAnswered {
+        name: of.name.into_bytes().into(),
+        addresses: addresses.collect(),
+    };
+    send(&faces, &request, Break::DnsAnswered(answer)).await
 }

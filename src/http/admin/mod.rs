@@ -25,7 +25,8 @@
 //! shows that the agent lives. A client may be 16 384 events behind. Who is further behind gets those, a `lagged` event with the number of events that he missed, and the end; an agent that ends says `ended`.
 //!
 //! Builds with the feature `test-hooks` also break things: `POST /api/v1/test/panic/{actor}`,
-//! `POST /api/v1/test/block/core?ms=N`, `POST /api/v1/test/lose-event`; 200 with `{}`, or 404 if there is no such thing.
+//! `POST /api/v1/test/block/core?ms=N`, `POST /api/v1/test/lose-event`; 200 with `{}`, or 404 if there is no such thing. And
+//! `POST /api/v1/test/dns-answered?name=HOST&addresses=IP,IP` tells of an answer of a name server.
 pub mod events;
 mod explain;
 #[cfg(feature = "test-hooks")]

@@ -279,6 +279,8 @@ mod methods {
             ("block/core?ms=1500", 200),
             ("block/core", 400),
             ("lose-event", 200),
+            ("dns-answered?name=a.example&addresses=192.0.2.1,x", 200),
+            ("dns-answered", 400),
         ] {
             let request = TestRequest::post().uri(&format!("/api/v1/test/{path}"));
             let response = call_service(&app, request.to_request()).await;
@@ -289,6 +291,7 @@ mod methods {
             r#"Panic("nobody")"#,
             "BlockCore(1.5s)",
             "LoseEvent",
+            "DnsAnswered(DnsAnswered { name: [97, 46, 101, 120, 97, 109, 112, 108, 101], addresses: [192.0.2.1] })",
         ];
         assert_eq!(*broken.lock(), expected);
     }
