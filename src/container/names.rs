@@ -85,7 +85,8 @@ mod tests {
         },
         decode::SocketEvent,
     };
-    use std::time::Duration;
+    use proptest::prelude::*;
+    use std::{collections::BTreeMap, time::Duration};
 
     const LIMITS: Limits = Limits {
         destinations: 10,
@@ -210,5 +211,53 @@ mod tests {
         assert!(rows(&state).contains(&row("b.example:443", 2, 20)));
         state.apply(Closed(to(3, Some("d.example"))), at(1));
         assert_eq!(rows(&state)[0], row("~other", 1, 20));
+    }
+
+    proptest! {
+        /// Whatever an address is called meanwhile, and whether there is room for the name.
+        #[test]
+        fn no_open_connection_changes_its_series_and_no_byte_is_missing(
+            steps in prop::collection::vec((1..6u64, prop::option::of(0..4u8), 0..100u64, any::<bool>()), 0..100),
+        ) {
+            let mut state = ContainerState::new(LIMITS);
+            let mut known: Vec<String> = Vec::new();
+            let mut open: BTreeMap<u64, (String, u64, u32)> = BTreeMap::new();
+            let mut expected: BTreeMap<String, (i64, u64)> = BTreeMap::new();
+            for (time, (cookie, name, more, ends)) in (1..).zip(steps) {
+                let name = name.map(|name| format!("n{name}.example"));
+                let event = to(cookie, name.as_deref());
+                let label = match &name {
+                    None => event.remote.to_string(),
+                    Some(name) if known.contains(name) || known.len() < LIMITS.names => format!("{name}:443"),
+                    Some(_) => "~other".to_owned(),
+                };
+                let (label, bytes, generation) = match open.remove(&cookie) {
+                    Some(at) => at,
+                    None => {
+                        if let Some(name) = name.filter(|name| label != "~other" && !known.contains(name)) {
+                            known.push(name);
+                        }
+                        expected.entry(label.clone()).or_default().0 += 1;
+                        // One that comes after another of that number is one of its own.
+                        (label, 0, time)
+                    }
+                };
+                let event = SocketEvent {
+                    socket: SocketId { cookie, generation },
+                    sent_bytes: bytes + more,
+                    ..event
+                };
+                expected.get_mut(&label).unwrap().1 += more;
+                if ends {
+                    expected.get_mut(&label).unwrap().0 -= 1;
+                    state.apply(Closed(event), at(1));
+                } else {
+                    open.insert(cookie, (label, bytes + more, generation));
+                    state.apply(Seen(event), at(1));
+                }
+                let rows = rows(&state).into_iter().map(|(label, active, bytes)| (label, (active, bytes)));
+                prop_assert_eq!(&rows.collect::<BTreeMap<_, _>>(), &expected);
+            }
+        }
     }
 }

@@ -172,8 +172,10 @@ impl Names {
 
     /// Not heard of since then: they go, unless a container refers to them.
     pub fn stale(&self, before_ns: u64) -> Stale {
-        let stale = self.entries.iter().filter(|(_, entry)| entry.last_ns < before_ns);
-        Stale(stale.map(|(ip, entry)| (*ip, entry.name.clone())).collect())
+        let entries = self.entries.iter().filter(|(_, entry)| entry.last_ns < before_ns);
+        let addresses: BTreeMap<_, _> = entries.map(|(ip, entry)| (*ip, entry.name.clone())).collect();
+        let names = addresses.values().cloned().collect();
+        Stale { addresses, names }
     }
 
     /// Says which are gone: meanwhile some may have been heard of.
@@ -211,7 +213,11 @@ fn is_a_host(ip: IpAddr) -> bool {
 
 /// Names that nobody has heard of for some time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stale(BTreeMap<IpAddr, Fqdn>);
+pub struct Stale {
+    addresses: BTreeMap<IpAddr, Fqdn>,
+    /// The same: many containers look for theirs.
+    names: HashSet<Fqdn>,
+}
 
 /// What containers show of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -222,23 +228,22 @@ pub struct Referred {
 
 impl Stale {
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.addresses.is_empty()
     }
 
     /// Which of them these destinations refer to, by address or by name.
     pub fn referred<'a>(&self, destinations: impl Iterator<Item = &'a DestinationKey>) -> Referred {
-        let names: HashSet<&Fqdn> = self.0.values().collect();
         let mut referred = Referred::default();
         for destination in destinations {
             match destination {
                 DestinationKey::Address(route) => {
                     let ip = route.destination.ip().to_canonical();
-                    if self.0.contains_key(&ip) {
+                    if self.addresses.contains_key(&ip) {
                         referred.addresses.insert(ip);
                     }
                 }
                 DestinationKey::Name(name, _) => {
-                    if names.contains(name) {
+                    if self.names.contains(name) {
                         referred.names.insert(name.clone());
                     }
                 }
@@ -251,7 +256,7 @@ impl Stale {
     pub fn without(&self, referred: &Referred) -> Vec<IpAddr> {
         let is_free =
             |(ip, name): &(&IpAddr, &Fqdn)| !referred.addresses.contains(ip) && !referred.names.contains(name);
-        self.0.iter().filter(is_free).map(|(ip, _)| *ip).collect()
+        self.addresses.iter().filter(is_free).map(|(ip, _)| *ip).collect()
     }
 }
 
