@@ -1,5 +1,9 @@
 //! `tarsier events --follow`: prints what becomes of processes and containers until Ctrl-C, or until the agent ends.
-use super::{CliError, EventsArgs, client::ClientError, layout::printable};
+use super::{
+    CliError, EventsArgs,
+    client::ClientError,
+    layout::{printable, printable_json},
+};
 use crate::http::event::{Event, Process, What};
 use humantime_serde::re::humantime;
 use std::{
@@ -44,11 +48,7 @@ fn line(data: &[u8], json: bool) -> Result<(String, Last), ClientError> {
         What::Ended => Last::Ended,
         _ => Last::No,
     };
-    let line = if json {
-        String::from_utf8_lossy(data).into_owned()
-    } else {
-        render(&event)
-    };
+    let line = if json { printable_json(data) } else { render(&event) };
     Ok((line + "\n", last))
 }
 

@@ -2,7 +2,7 @@
 use super::{
     CliError, ExplainArgs,
     client::{ClientError, percent_encode},
-    layout::printable,
+    layout::{printable, printable_json},
     print,
 };
 use crate::http::explained::{Address, Explained, Process};
@@ -12,7 +12,13 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<(), CliError> {
     let path = format!("/api/v1/explain/{}", percent_encode(&args.subject));
     let body = args.admin.client()?.get(&path)?;
     if args.json {
-        return print(out, &[&body, &b"\n"[..]].concat());
+        return print(
+            out,
+            (printable_json(&body)
+                + "
+")
+            .as_bytes(),
+        );
     }
     let explained = serde_json::from_slice(&body).map_err(|source| ClientError::Answer { source })?;
     print(out, render(&explained).as_bytes())

@@ -85,9 +85,26 @@ pub(super) fn seconds(seconds: f64) -> String {
 pub(super) fn printable(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for c in name.chars() {
-        let turns_direction = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || turns_direction {
+        if c.is_control() || turns_direction(c) {
             text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The same object, without what a terminal would obey. JSON itself escapes only what is below the space.
+pub(super) fn printable_json(json: &[u8]) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in String::from_utf8_lossy(json).chars() {
+        // Beyond ASCII there is nothing but in strings.
+        if matches!(c, '\u{7f}'..='\u{9f}') || turns_direction(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
             text.push(c);
         }
@@ -108,6 +125,15 @@ mod tests {
         let columns = [("A", Align::Left), ("NUM", Align::Right), ("LAST", Align::Left)];
         assert_eq!(table(columns, &rows), "A     NUM  LAST\nä       1\nbcd  1000  x\n");
         assert_eq!(table(columns, &[]), "A  NUM  LAST\n");
+    }
+
+    #[test]
+    fn json_for_a_terminal_is_the_same_object() {
+        let name = "a\u{1b}b\u{9b}31m\u{7f}c\u{202e}\u{2067}ä\n";
+        let json = serde_json::to_string(&[name]).unwrap();
+        let shown = printable_json(json.as_bytes());
+        assert_eq!(shown, r#"["a\u001bb\u009b31m\u007fc\u202e\u2067ä\n"]"#);
+        assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap(), [name]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use super::{
     CliError, PsArgs,
     client::ClientError,
-    layout::{Align::*, age, printable, table, yes_no},
+    layout::{Align::*, age, printable, printable_json, table, yes_no},
     print,
 };
 use crate::{base::clock::Clock, http::api::ContainerList};
@@ -10,7 +10,13 @@ use std::io::Write;
 pub fn run(args: &PsArgs, clock: &dyn Clock, out: &mut impl Write) -> Result<(), CliError> {
     let body = args.admin.client()?.get("/api/v1/containers")?;
     if args.json {
-        return print(out, &[&body, &b"\n"[..]].concat());
+        return print(
+            out,
+            (printable_json(&body)
+                + "
+")
+            .as_bytes(),
+        );
     }
     let list = serde_json::from_slice(&body).map_err(|source| ClientError::Answer { source })?;
     print(out, render(&list, clock.wall_ns() as f64 / 1e9).as_bytes())

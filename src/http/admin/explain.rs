@@ -198,7 +198,8 @@ async fn of_address(faces: &Faces, address: SocketAddr) -> Result<Address, ApiEr
             }
         }
         for listen in &container.listens {
-            let fits = |at: &SocketAddr| *at == address || (at.ip().is_unspecified() && at.port() == address.port());
+            let any = |at: &SocketAddr| at.ip().is_unspecified() && (at.is_ipv6() || address.is_ipv4());
+            let fits = |at: &SocketAddr| *at == address || (any(at) && at.port() == address.port());
             if let Some(at) = listen.address.filter(fits) {
                 listens.push(Listens {
                     container_id: container.id.to_string(),
