@@ -1,7 +1,8 @@
 //! What whoever wants to know is told of processes and containers, in the order in which it happened.
 //!
 //! A container appears before its processes start in it, and is retired after they have left it. A process is told of once it
-//! is known whose it is, however short it lived; one that nobody wants to see is not told of at all.
+//! is known whose it is, however short it lived; one that nobody wants to see is not told of, unless that turns out only once a
+//! runtime has answered: until then its container is told of under its path, and is retired.
 use crate::{
     base::{
         ids::{ContainerId, ProcKey},
