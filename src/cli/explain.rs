@@ -2,8 +2,8 @@
 use super::{
     CliError, ExplainArgs,
     client::{ClientError, percent_encode},
-    layout::{printable, printable_json},
-    print,
+    layout::printable,
+    print, print_json,
 };
 use crate::http::explained::{Address, Explained, Process};
 use std::{fmt::Write as _, io::Write};
@@ -12,13 +12,7 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<(), CliError> {
     let path = format!("/api/v1/explain/{}", percent_encode(&args.subject));
     let body = args.admin.client()?.get(&path)?;
     if args.json {
-        return print(
-            out,
-            (printable_json(&body)
-                + "
-")
-            .as_bytes(),
-        );
+        return print_json(out, &body);
     }
     let explained = serde_json::from_slice(&body).map_err(|source| ClientError::Answer { source })?;
     print(out, render(&explained).as_bytes())

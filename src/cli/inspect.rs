@@ -1,8 +1,8 @@
 use super::{
     CliError, InspectArgs,
     client::{ClientError, percent_encode},
-    layout::{Align::*, age, bytes, printable, printable_json, seconds, table, yes_no},
-    print,
+    layout::{Align::*, age, bytes, printable, seconds, table, yes_no},
+    print, print_json,
 };
 use crate::{
     base::clock::Clock,
@@ -16,13 +16,7 @@ pub fn run(args: &InspectArgs, clock: &dyn Clock, out: &mut impl Write) -> Resul
     let path = format!("/api/v1/containers/{}", percent_encode(&id));
     let body = args.admin.client()?.get(&path)?;
     if args.json {
-        return print(
-            out,
-            (printable_json(&body)
-                + "
-")
-            .as_bytes(),
-        );
+        return print_json(out, &body);
     }
     let container = serde_json::from_slice(&body).map_err(|source| ClientError::Answer { source })?;
     print(out, render(&container, clock.wall_ns() as f64 / 1e9).as_bytes())

@@ -286,6 +286,11 @@ fn print(out: &mut impl Write, text: &[u8]) -> Result<(), CliError> {
     }
 }
 
+/// An answer of the agent as it is, but for what a terminal would obey.
+fn print_json(out: &mut impl Write, answer: &[u8]) -> Result<(), CliError> {
+    print(out, (layout::printable_json(answer) + "\n").as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,8 @@
 use super::{
     CliError, PsArgs,
     client::ClientError,
-    layout::{Align::*, age, printable, printable_json, table, yes_no},
-    print,
+    layout::{Align::*, age, printable, table, yes_no},
+    print, print_json,
 };
 use crate::{base::clock::Clock, http::api::ContainerList};
 use std::io::Write;
@@ -10,13 +10,7 @@ use std::io::Write;
 pub fn run(args: &PsArgs, clock: &dyn Clock, out: &mut impl Write) -> Result<(), CliError> {
     let body = args.admin.client()?.get("/api/v1/containers")?;
     if args.json {
-        return print(
-            out,
-            (printable_json(&body)
-                + "
-")
-            .as_bytes(),
-        );
+        return print_json(out, &body);
     }
     let list = serde_json::from_slice(&body).map_err(|source| ClientError::Answer { source })?;
     print(out, render(&list, clock.wall_ns() as f64 / 1e9).as_bytes())

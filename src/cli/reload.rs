@@ -1,23 +1,12 @@
 //! `tarsier reload`: has a running agent read its configuration again.
-use super::{
-    CliError, ReloadArgs,
-    client::ClientError,
-    layout::{printable, printable_json},
-    print,
-};
+use super::{CliError, ReloadArgs, client::ClientError, layout::printable, print, print_json};
 use crate::http::reload::Reloaded;
 use std::io::Write;
 
 pub fn run(args: &ReloadArgs, out: &mut impl Write) -> Result<(), CliError> {
     let answer = args.admin.client()?.post("/api/v1/reload")?;
     if args.json {
-        return print(
-            out,
-            (printable_json(&answer)
-                + "
-")
-            .as_bytes(),
-        );
+        return print_json(out, &answer);
     }
     let reloaded = serde_json::from_slice(&answer).map_err(|source| ClientError::Answer { source })?;
     print(out, render(&reloaded).as_bytes())
