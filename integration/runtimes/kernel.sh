@@ -91,7 +91,7 @@ run)
 export PATH=/bin
 mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev; mount -t tmpfs t /tmp; mount -t tmpfs r /run
 mkdir -p /sys/fs/cgroup; mount -t cgroup2 c /sys/fs/cgroup; ip link set lo up
-sh /script; echo "status $?"; poweroff -f
+echo begins; sh /script; echo "status $?"; poweroff -f
 INIT
   chmod +x "$t/init"
   (cd "$t" && find . | cpio -o -H newc --quiet | gzip -1) >"$t.gz"
