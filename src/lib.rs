@@ -4,6 +4,7 @@
 //!  kernel    bpf-programs/: hooks, totals per socket, the news ring
 //!  (1) tracer/     drains the ring, reads the totals
 //!  (2) decode/     record to event
+//!  (3) l7/         what is said: framing, pairing, protocols
 //!      conntrack/  where connections go whose destination is changed on the way
 //!      fqdn/       what hosts on the internet are called by those who connect to them
 //!  (4) registry/   process to cgroup to container; the only router
@@ -19,6 +20,7 @@ pub mod config;
 pub mod tracer;
 
 pub mod decode;
+pub mod l7;
 pub mod recording;
 
 pub mod registry;

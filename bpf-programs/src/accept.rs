@@ -26,15 +26,15 @@ use tarsier_common::{AF_INET, AF_INET6, Field, Owner, column, kind, socket_flag,
 
 const PF_KTHREAD: u32 = 0x20_0000;
 
-#[btf_tracepoint(function = "sock_send_length")]
-pub fn io_sent(ctx: BtfTracePointContext) -> i32 {
-    unsafe { used(ctx.arg(0)) };
-    0
-}
-
 /// What any program costs at such a place: the tests measure the others by it, and they alone load it.
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub fn empty(_: BtfTracePointContext) -> i32 {
+    0
+}
+
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn io_sent(ctx: BtfTracePointContext) -> i32 {
+    unsafe { used(ctx.arg(0)) };
     0
 }
 
@@ -66,10 +66,22 @@ pub fn io_consumed(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 unsafe fn used(sk: *const u8) {
     unsafe {
-        let family: u16 = load(sk, Field::SK_FAMILY);
-        if (family != AF_INET && family != AF_INET6) || load::<u16>(sk, Field::SK_PROTOCOL) != IPPROTO_TCP {
-            return;
+        if is_inet(sk) && load::<u16>(sk, Field::SK_PROTOCOL) == IPPROTO_TCP {
+            used_by_somebody(sk);
         }
+    }
+}
+
+#[inline(always)]
+pub unsafe fn is_inet(sk: *const u8) -> bool {
+    let family: u16 = unsafe { load(sk, Field::SK_FAMILY) };
+    family == AF_INET || family == AF_INET6
+}
+
+/// A TCP socket.
+#[inline(always)]
+pub unsafe fn used_by_somebody(sk: *const u8) {
+    unsafe {
         let mut socket = storage(sk, 0);
         if socket.is_null() {
             socket = young::slot(young::cookie(sk));

@@ -6,16 +6,19 @@
 #![no_main]
 
 mod accept;
+mod call;
 mod cgroup;
 mod connect;
 mod files;
 mod inventory;
 mod kernel;
+mod l7;
 mod listeners;
 mod maps;
 mod mptcp;
 mod news;
 mod process;
+mod segment;
 mod socket;
 mod spill;
 mod tcp;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
+use crate::segment::way;
 use aya_ebpf::{
     btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use core::{ffi::c_void, ptr::null};
 use tarsier_common::{
-    AddressKey, DIRECT_ENTRIES, FileRecord, FilesPass, HOLDERS, Header, Listener, Owner, Row, SocketRecord, SpillKey,
-    Sum, SumKey, YOUNG_SLOTS, kind,
+    AddressKey, DIRECT_ENTRIES, FileRecord, FilesPass, HOLDERS, Header, Listener, Owner, Row, SEGMENT_MAX,
+    SegmentRecord, SocketRecord, SpillKey, Sum, SumKey, YOUNG_SLOTS, kind,
 };
 
 /// What is known of a socket: in a slot of `YOUNG`, or in its own storage, which nothing evicts and the kernel frees with
@@ -67,31 +68,63 @@ pub mod word {
     pub const COOKIE_SHIFT: u32 = 16;
 }
 
+/// What is remembered of a socket whose words are read, for as long as it is there.
+#[repr(C)]
+pub struct Talk {
+    /// Bytes that have gone each way, of a stream.
+    pub sent: u64,
+    pub received: u64,
+    /// 1: its owner has asked a name server.
+    pub asked: u64,
+    pub vector: Vector,
+}
+
+/// A call that moves several messages.
+#[repr(C)]
+pub struct Vector {
+    pub thread: u64,
+    pub headers: u64,
+    /// What the first of them began with.
+    pub begins: u64,
+    /// Which of them was the last.
+    pub index: u64,
+}
+
 /// Written out because `btf_maps::SkStorage` takes its sockets from a `SockAddrContext` only. Type 24 is sk_storage;
 /// BPF_F_NO_PREALLOC (1) is obligatory.
 #[repr(C)]
-pub struct SkStorage {
+pub struct SkStorage<T> {
     r#type: *const [i32; 24],
     key: *const i32,
-    value: *const PerSocket,
+    value: *const T,
     map_flags: *const [i32; 1],
     max_entries: *const [i32; 0],
 }
 // Only its address and its type information are ever used.
-unsafe impl Sync for SkStorage {}
+unsafe impl<T> Sync for SkStorage<T> {}
+
+impl<T> SkStorage<T> {
+    const fn new() -> Self {
+        Self {
+            r#type: null(),
+            key: null(),
+            value: null(),
+            map_flags: null(),
+            max_entries: null(),
+        }
+    }
+}
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".maps")]
-pub static SOCKETS: SkStorage = SkStorage {
-    r#type: null(),
-    key: null(),
-    value: null(),
-    map_flags: null(),
-    max_entries: null(),
-};
+pub static SOCKETS: SkStorage<PerSocket> = SkStorage::new();
 
-pub fn address(map: &SkStorage) -> *mut c_void {
-    (map as *const SkStorage).cast_mut().cast()
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".maps")]
+pub static TALKS: SkStorage<Talk> = SkStorage::new();
+
+pub fn address<T>(map: &SkStorage<T>) -> *mut c_void {
+    (map as *const SkStorage<T>).cast_mut().cast()
 }
 
 /// By cookie.
@@ -153,3 +186,18 @@ pub struct FileDraft {
 
 #[btf_map]
 pub static FILE_DRAFT: PerCpuArray<FileDraft, 1> = PerCpuArray::new();
+
+/// What is said. The loader sets its size.
+#[btf_map]
+pub static PAYLOAD: RingBuf<Header, { 1 << 20 }> = RingBuf::new();
+
+/// Where a record of what is said is put together. Twice the room: the verifier knows the end of each copy by itself only.
+#[repr(C)]
+pub struct SegmentDraft {
+    pub record: SegmentRecord,
+    pub payload: [u8; 2 * (SEGMENT_MAX + 1)],
+}
+
+/// One for each program.
+#[btf_map]
+pub static SEGMENT_DRAFT: PerCpuArray<SegmentDraft, { way::COUNT }> = PerCpuArray::new();

@@ -6,7 +6,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use tarsier_common::{Header, column};
 
 /// The reader polls: waking it per event would cost the watched process.
-const NO_WAKEUP: u64 = 1;
+pub const NO_WAKEUP: u64 = 1;
 
 /// Atomic although it is per CPU: an interrupt may run another program here between load and store.
 #[inline(always)]

@@ -39,6 +39,8 @@ pub mod feature {
     pub const INVENTORY_WAITING: &str = "inventory_waiting";
     /// Who uses an accepted connection.
     pub const SOCKET_IO: &str = "socket_io";
+    /// What name servers are asked, and answer.
+    pub const DNS: &str = "dns";
     /// Files that are open for writing.
     pub const FILES: &str = "files";
     pub const NEWS_RING: &str = "news_ring";
@@ -56,7 +58,7 @@ pub mod feature {
     pub const CONTAINERD: &str = "containerd";
     pub const CRIO: &str = "crio";
     pub const SYSTEMD: &str = "systemd";
-    pub const ALL: [&str; 25] = [
+    pub const ALL: [&str; 26] = [
         BTF,
         PROCESS_START,
         PROCESS_EXEC,
@@ -69,6 +71,7 @@ pub mod feature {
         INVENTORY,
         INVENTORY_WAITING,
         SOCKET_IO,
+        DNS,
         FILES,
         NEWS_RING,
         CONNTRACK,

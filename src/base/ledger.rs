@@ -351,6 +351,15 @@ impl InFlight {
         }
     }
 
+    /// All of them.
+    pub fn deliver(self) {
+        let outcome = Outcome {
+            delivered: self.counts,
+            ..Outcome::default()
+        };
+        self.settle(&outcome);
+    }
+
     pub fn settle_all(mut self, reason: Reason) {
         self.book(reason);
     }

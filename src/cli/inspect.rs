@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     base::clock::Clock,
-    http::api::{Container, Destination, Listen, OpenFile},
+    http::api::{Container, Destination, Dns, Listen, OpenFile},
 };
 use std::{collections::BTreeMap, io::Write};
 
@@ -39,10 +39,12 @@ pub fn render(container: &Container, now_unix: f64) -> String {
         .map(|[name, value]| format!("{}\n", format!("{name:<13}{value}").trim_end()))
         .collect();
     format!(
-        "{about}\n{}\n{}\n{}",
+        "{about}\n{}\n{}\n{}{}{}",
         destinations(&container.destinations),
         listens(&container.listens),
-        files(&container.files, container.files_left_out)
+        files(&container.files, container.files_left_out),
+        dns(&container.dns),
+        unparsed(&container.unparsed)
     )
 }
 
@@ -181,6 +183,59 @@ fn files(files: &[OpenFile], left_out: u64) -> String {
     text
 }
 
+/// Nothing where nobody asked.
+fn dns(of: &Dns) -> String {
+    let mut text = String::new();
+    if !of.asked.is_empty() {
+        let rows: Vec<_> = of
+            .asked
+            .iter()
+            .map(|row| {
+                [
+                    printable(&row.domain),
+                    printable(&row.request_type),
+                    printable(&row.status),
+                    row.count.to_string(),
+                ]
+            })
+            .collect();
+        let columns = [
+            ("DNS QUESTION", Left),
+            ("TYPE", Left),
+            ("STATUS", Left),
+            ("COUNT", Right),
+        ];
+        text = format!("\n{}", table(columns, &rows));
+    }
+    let total = |counts: &mut dyn Iterator<Item = u64>| counts.sum::<u64>();
+    let asked = total(&mut of.asked.iter().map(|row| row.count));
+    let answered = total(&mut of.answered.values().copied());
+    for (what, count, time, missing) in [
+        ("questions to name servers", asked, of.asked_seconds, of.asked_in_vain),
+        ("questions answered", answered, of.answered_seconds, of.left_unanswered),
+    ] {
+        if count + missing > 0 {
+            let mean = if count > 0 {
+                format!(", {} each", seconds(time / count as f64))
+            } else {
+                String::new()
+            };
+            text.push_str(&format!("\n{what} {count}{mean}, without an answer {missing}"));
+        }
+    }
+    if !of.answered.is_empty() {
+        text.push_str(&format!(" ({})", counts(&of.answered)));
+    }
+    if text.is_empty() { text } else { text + "\n" }
+}
+
+fn unparsed(of: &BTreeMap<String, u64>) -> String {
+    if of.is_empty() {
+        return String::new();
+    }
+    format!("\nnot understood: {}\n", counts(of))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,7 +261,11 @@ mod tests {
         {"path":"/var/log/app.log","truncated":false,"mount_id":29,"device":"259:1","inode":1311,"deleted":false,
          "append":true,"processes":4},
         {"path":"/tmp/deep/","truncated":true,"mount_id":30,"device":"0:45","inode":7,"deleted":true,
-         "append":false,"processes":1}],"files_left_out":12}"#;
+         "append":false,"processes":1}],"files_left_out":12,
+        "dns":{"asked":[{"domain":"db.shop.svc","request_type":"TypeA","status":"ok","count":3},
+         {"domain":"db.shop.svc.search_path_suffix","request_type":"TypeAAAA","status":"nxdomain","count":1}],
+         "asked_seconds":0.004,"asked_in_vain":2,"answered":{"ok":7,"servfail":1},"answered_seconds":0.008,"left_unanswered":0},
+        "unparsed":{"dns gap":5}}"#;
 
     fn ran(agent: &Agent, id: &str, json: bool) -> Result<String, CliError> {
         let args = InspectArgs {
@@ -247,6 +306,15 @@ mod tests {
         /var/log/app.log     29   259:1   1311          4  append
         /tmp/deep/…          30    0:45      7          1  deleted
         and 12 more
+
+        DNS QUESTION                    TYPE      STATUS    COUNT
+        db.shop.svc                     TypeA     ok            3
+        db.shop.svc.search_path_suffix  TypeAAAA  nxdomain      1
+
+        questions to name servers 4, 1.0ms each, without an answer 2
+        questions answered 8, 1.0ms each, without an answer 0 (ok 7, servfail 1)
+
+        not understood: dns gap 5
         ");
         assert_eq!(
             agent.asked(),
@@ -270,6 +338,8 @@ mod tests {
             listens: Vec::new(),
             files: Vec::new(),
             files_left_out: 0,
+            dns: Dns::default(),
+            unparsed: BTreeMap::new(),
         };
         insta::assert_snapshot!(render(&container, 90.0), @r"
         container    /a

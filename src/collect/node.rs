@@ -5,7 +5,7 @@ use crate::{
         features::{Features, feature},
         ids::{CgroupId, NetnsId},
     },
-    config::Config,
+    config::{ByteSize, Config},
     metrics::families::NodeLabels,
     registry::state::Node,
     tracer::{btf::Btf, kernel::Setup},
@@ -51,7 +51,8 @@ impl Probe {
     /// What the loader of the kernel side needs.
     pub fn setup(&self, config: &Config) -> Setup {
         Setup {
-            ring_bytes: u32::try_from(config.kernel.news_ring_size()).unwrap_or(1 << 31),
+            ring_bytes: ring_bytes(config.kernel.news_ring_bytes),
+            payload_ring_bytes: ring_bytes(config.l7.ring_bytes),
             cgroup2: self.tree.as_ref().map(|tree| tree.root().to_owned()),
             root_cgroup: self.node.root_cgroup.0,
             own_tgid: self.node.own_tgid,
@@ -59,9 +60,15 @@ impl Probe {
             proc: config.host.proc.clone(),
             off: config.kernel.features_off.clone(),
             socket_hook: config.kernel.socket_hook,
+            dns: config.l7.dns,
+            dns_ports: config.l7.ports(),
             btf: PathBuf::from(Btf::KERNEL),
         }
     }
+}
+
+fn ring_bytes(size: ByteSize) -> u32 {
+    u32::try_from(size.ring_size()).unwrap_or(1 << 31)
 }
 
 fn host_netns(config: &Config, features: &Features) -> NetnsId {

@@ -11,11 +11,13 @@ mod locate;
 mod live;
 mod reload;
 // What the layers fill.
+mod l7;
 mod pattern;
 mod sections;
 mod size;
 mod validate;
 
+pub use l7::L7;
 pub use live::{Live, Reloads};
 pub use pattern::{Pattern, PatternError};
 pub use reload::{LIVE, Reload};
@@ -57,6 +59,7 @@ pub struct Config {
     pub network: Network,
     pub conntrack: Conntrack,
     pub fqdn: Fqdn,
+    pub l7: L7,
     pub kernel: Kernel,
     pub registry: Registry,
     pub gc: Gc,

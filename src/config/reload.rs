@@ -4,7 +4,13 @@ use serde_json::Value;
 
 /// Keys that change while the agent runs, with all below them. A key that is not among these keeps its value whatever the
 /// file says by then: a half of a change would be worse than none.
-pub const LIVE: [&str; 4] = ["http.scrape_timeout", "log.level", "filters", "metrics.labels"];
+pub const LIVE: [&str; 5] = [
+    "http.scrape_timeout",
+    "log.level",
+    "filters",
+    "metrics.labels",
+    "l7.dns",
+];
 
 /// What came of reading it again.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +91,7 @@ mod tests {
         read.filters.deny = vec!["^/docker/".parse().unwrap()];
         read.filters.signals.tcp.allow = vec!["web".parse().unwrap()];
         read.metrics.labels = vec![Label::Pod];
+        read.l7.dns = false;
         read.kernel.batch = 7;
         read.runtimes.docker.enabled = false;
         let reload = before.reload(&read);
@@ -94,6 +101,7 @@ mod tests {
                 "filters.deny",
                 "filters.signals.tcp.allow",
                 "http.scrape_timeout",
+                "l7.dns",
                 "log.level",
                 "metrics.labels"
             ]

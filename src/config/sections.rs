@@ -181,6 +181,7 @@ impl Default for Filters {
 pub struct Signals {
     pub tcp: SignalFilter,
     pub files: SignalFilter,
+    pub l7: SignalFilter,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -308,14 +309,6 @@ pub struct Kernel {
     pub socket_hook: SocketHook,
     pub batch: usize,
     pub features_off: Vec<String>,
-}
-
-impl Kernel {
-    /// The kernel wants a power of two of at least a page; the next one up is taken.
-    pub fn news_ring_size(&self) -> u64 {
-        let pages = self.news_ring_bytes.0.max(rustix::param::page_size() as u64);
-        pages.checked_next_power_of_two().unwrap_or(u64::MAX)
-    }
 }
 
 impl Default for Kernel {

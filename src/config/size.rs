@@ -12,6 +12,14 @@ const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <
 #[error("expected a number of bytes, alone or with one of the units B, KiB, MiB, GiB")]
 pub struct ByteSizeError;
 
+impl ByteSize {
+    /// Of a ring: the kernel wants a power of two of at least a page; the next one up is taken.
+    pub fn ring_size(self) -> u64 {
+        let pages = self.0.max(rustix::param::page_size() as u64);
+        pages.checked_next_power_of_two().unwrap_or(u64::MAX)
+    }
+}
+
 impl FromStr for ByteSize {
     type Err = ByteSizeError;
 

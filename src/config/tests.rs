@@ -222,7 +222,7 @@ fn a_wrong_file_is_refused_with_file_line_column_and_key() {
         ),
         (
             "filters:\n  signals:\n    tcp: {deny: [x]}\n    logs: {deny: [x]}\n",
-            "/etc/t.yaml, line 4, column 5: filters.signals: unknown field `logs`, expected `tcp` or `files`",
+            "/etc/t.yaml, line 4, column 5: filters.signals: unknown field `logs`, expected one of `tcp`, `files`, `l7`",
         ),
         (
             "metrics:\n  labels: [pod, team]\n",
@@ -320,7 +320,7 @@ fn a_wrong_variable_is_named() {
         (
             ("TARSIER__gc__interval", "1m"),
             "environment variable TARSIER__gc__interval: no such section, there are ADMIN, AGENT, CONNTRACK, CONTAINERS, \
-             FILTERS, FQDN, GC, HOST, HTTP, IDENTITY, KERNEL, LOG, METRICS, NETWORK, REGISTRY, RUNTIMES, SUPERVISOR",
+             FILTERS, FQDN, GC, HOST, HTTP, IDENTITY, KERNEL, L7, LOG, METRICS, NETWORK, REGISTRY, RUNTIMES, SUPERVISOR",
         ),
         (
             ("TARSIER__RUNTIMES__DOCKER", "/a.sock"),
@@ -467,8 +467,7 @@ proptest! {
     #[test]
     fn the_ring_is_the_next_power_of_two_of_at_least_a_page(bytes in 1u64..1 << 30) {
         let page = rustix::param::page_size() as u64;
-        let kernel = Kernel { news_ring_bytes: ByteSize(bytes), ..Kernel::default() };
-        let size = kernel.news_ring_size();
+        let size = ByteSize(bytes).ring_size();
         prop_assert!(size.is_power_of_two() && size >= page && size >= bytes);
         prop_assert!(size == page || size / 2 < bytes);
     }

@@ -1,5 +1,6 @@
 use super::Config;
 use std::{fmt, os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
+use tarsier_common::DNS_PORTS;
 
 /// A value of the right type that makes no sense.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,11 +101,23 @@ impl Config {
                 format!("must name each label once, {} is there twice", twice.as_str()),
             );
         }
-        if self.kernel.news_ring_bytes.0 == 0 {
-            return refuse("kernel.news_ring_bytes", "must be more than 0".to_owned());
+        for (key, size) in [
+            ("kernel.news_ring_bytes", self.kernel.news_ring_bytes),
+            ("l7.ring_bytes", self.l7.ring_bytes),
+        ] {
+            if size.0 == 0 {
+                return refuse(key, "must be more than 0".to_owned());
+            }
+            if size.ring_size() > MAX_RING_BYTES {
+                return refuse(key, "must be at most 1GiB".to_owned());
+            }
         }
-        if self.kernel.news_ring_size() > MAX_RING_BYTES {
-            return refuse("kernel.news_ring_bytes", "must be at most 1GiB".to_owned());
+        let ports = &self.l7.dns_ports;
+        if ports.len() > DNS_PORTS {
+            return refuse("l7.dns_ports", format!("must be at most {DNS_PORTS} ports"));
+        }
+        if ports.contains(&0) {
+            return refuse("l7.dns_ports", "must not name port 0".to_owned());
         }
         if self.supervisor.backoff_min > self.supervisor.backoff_max {
             return Err(Invalid {

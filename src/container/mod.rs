@@ -7,6 +7,7 @@ pub mod health;
 pub mod lifecycle;
 pub mod listens;
 mod names;
+pub mod requests;
 pub mod samples;
 pub mod signals;
 pub mod state;

@@ -3,6 +3,7 @@ use super::{
     connections::{Stats, add},
     files::{FileInUse, together},
     health::HealthByRole,
+    requests::Requests,
     state::ContainerState,
 };
 use crate::{
@@ -70,6 +71,7 @@ pub struct Samples {
     pub files: Arc<[FileInUse]>,
     pub files_left_out: u64,
     pub health: HealthByRole,
+    pub requests: Requests,
     pub metadata: Option<Arc<Metadata>>,
     pub rejected: u64,
 }
@@ -98,6 +100,8 @@ impl Samples {
         self.applications.extend(other.applications.iter().cloned());
         self.rejected += other.rejected;
         self.health.add(&other.health);
+        // Each has kept to the limit.
+        self.requests.absorb(&other.requests, usize::MAX);
         let (files, left_out) = together(&self.files, &other.files);
         self.files = files;
         self.files_left_out += other.files_left_out + left_out;
@@ -181,6 +185,7 @@ impl ContainerState {
             files: self.files.shown(),
             files_left_out: self.files.shown_left_out(),
             health: self.health.clone(),
+            requests: self.requests.clone(),
             metadata: self.metadata.clone(),
             rejected: self.rejected(),
         }

@@ -6,8 +6,14 @@ pub struct Carries {
     pub tcp: bool,
     /// Those that are open for writing.
     pub files: bool,
+    /// What is said.
+    pub l7: bool,
 }
 
 impl Carries {
-    pub const ALL: Self = Self { tcp: true, files: true };
+    pub const ALL: Self = Self {
+        tcp: true,
+        files: true,
+        l7: true,
+    };
 }

@@ -21,6 +21,7 @@ use super::{
     health::HealthByRole,
     lifecycle::Lifecycle,
     listens::Listens,
+    requests::Requests,
     signals::Carries,
 };
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
         now::Now,
         table::Table,
     },
-    decode::{DestinationKey, OpenFile, SocketEvent, SumEvent},
+    decode::{DestinationKey, DnsRequests, DnsUnanswered, OpenFile, SocketEvent, SumEvent, Unparsed},
     runtimes::metadata::Metadata,
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -75,6 +76,9 @@ pub enum ContainerEvent {
     FilesLeftOut(u64),
     /// What has not been seen since the last time is closed.
     FilesPassed,
+    DnsAsked(DnsRequests),
+    DnsUnanswered(DnsUnanswered),
+    Unparsed(Unparsed),
     /// By its runtime.
     Described(Arc<Metadata>),
     /// Nobody wants to see those signals of it.
@@ -121,6 +125,7 @@ pub struct ContainerState {
     pub(super) health: HealthByRole,
     pub(super) listens: Listens,
     pub(super) files: Files,
+    pub(super) requests: Requests,
     /// What its runtime knows of it.
     pub(super) metadata: Option<Arc<Metadata>>,
 }
@@ -138,6 +143,7 @@ impl ContainerState {
             health: HealthByRole::default(),
             listens: Listens::new(limits.listens),
             files: Files::default(),
+            requests: Requests::default(),
             metadata: None,
         }
     }
@@ -176,6 +182,9 @@ impl ContainerState {
             ContainerEvent::FileSeen { process, file, append } => self.files.seen(process, file, append),
             ContainerEvent::FilesLeftOut(files) => self.files.left_out(files),
             ContainerEvent::FilesPassed => self.files.passed(),
+            ContainerEvent::DnsAsked(requests) => self.requests.dns(&requests, self.limits.names),
+            ContainerEvent::DnsUnanswered(unanswered) => self.requests.dns_unanswered(&unanswered),
+            ContainerEvent::Unparsed(unparsed) => self.requests.unparsed(&unparsed),
             ContainerEvent::Described(metadata) => self.metadata = Some(metadata),
             ContainerEvent::Keeps(carries) => self.keep(carries),
         }
@@ -276,6 +285,7 @@ impl ContainerState {
         self.health.add(&other.health);
         self.listens.absorb(other.listens);
         self.files.absorb(other.files);
+        self.requests.absorb(&other.requests, self.limits.names);
         self.metadata = self.metadata.take().or(other.metadata);
         for (socket, mut connection) in other.connections.drain() {
             // What did not fit as a destination of its own went to the others, with what was active of it.
@@ -299,6 +309,9 @@ impl ContainerState {
         if !carries.files {
             self.files = Files::default();
         }
+        if !carries.l7 {
+            self.requests = Requests::default();
+        }
     }
 
     /// Forgets what has been quiet for longer than `keep`.
@@ -315,7 +328,7 @@ impl ContainerState {
 
     /// Nor has there been any.
     pub fn has_no_traffic(&self) -> bool {
-        self.connections.is_empty() && self.traffic.is_empty() && self.listens.is_empty()
+        self.connections.is_empty() && self.traffic.is_empty() && self.listens.is_empty() && self.requests.is_empty()
     }
 
     /// Those who count them will tell of them again.

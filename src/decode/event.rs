@@ -1,5 +1,5 @@
 //! What happened, in the agent's own terms.
-use super::FileEvent;
+use super::{DnsRequests, DnsUnanswered, FileEvent, Unparsed};
 use crate::base::{
     fqdn::Fqdn,
     ids::{CgroupId, NetnsId, ProcKey, SocketId},
@@ -292,6 +292,10 @@ pub enum Event {
     FilesPassed {
         left_out: u64,
     },
+    DnsAsked(DnsRequests),
+    DnsUnanswered(DnsUnanswered),
+    /// What was said and is in no other count.
+    Unparsed(Unparsed),
 }
 
 impl Event {
@@ -311,6 +315,13 @@ impl Event {
             Self::ListenClosed(_) => kind::LISTEN_CLOSE,
             Self::SocketSeen(_) | Self::SocketSpilled(_) | Self::SumSpilled(_) => return None,
             Self::FileSeen(_) | Self::FilesLeftOut(..) | Self::FilesPassed { .. } => return None,
+            // The messages they were made of are delivered by then.
+            Self::DnsAsked(_) | Self::DnsUnanswered(_) | Self::Unparsed(_) => return None,
         })
+    }
+
+    /// It comes from what was said: a recording has no payload, so it has these.
+    pub fn is_said(&self) -> bool {
+        matches!(self, Self::DnsAsked(_) | Self::DnsUnanswered(_) | Self::Unparsed(_))
     }
 }

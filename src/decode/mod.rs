@@ -2,11 +2,16 @@
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 mod event;
 mod files;
+mod requests;
 
 pub use event::*;
 pub use files::*;
+pub use requests::*;
 
-use crate::base::ids::{CgroupId, NetnsId, ProcKey, SocketId};
+use crate::{
+    base::ids::{CgroupId, NetnsId, ProcKey, SocketId},
+    l7::{Direction, Segment, Transport},
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tarsier_common as raw;
 use tarsier_common::kind;
@@ -81,6 +86,31 @@ pub fn sums(rows: &[u8]) -> impl Iterator<Item = Result<SumEvent, DecodeError>> 
                 name: None,
             })
         })
+}
+
+/// One record of the payload ring.
+pub fn segment(record: &[u8]) -> Result<Segment<'_>, DecodeError> {
+    let short = || DecodeError::Short { len: record.len() };
+    let (head, rest) = raw::SegmentRecord::read_from_prefix(record).map_err(|_short| short())?;
+    let payload = rest.get(..head.copied as usize).ok_or_else(short)?;
+    Ok(Segment {
+        time_ns: head.header.time_ns,
+        socket: head.cookie,
+        owner: owner(&head.owner),
+        transport: if head.stream != 0 {
+            Transport::Stream
+        } else {
+            Transport::Datagram
+        },
+        direction: if head.sent != 0 {
+            Direction::Sent
+        } else {
+            Direction::Received
+        },
+        position: head.position,
+        len: head.len,
+        payload,
+    })
 }
 
 fn role(accepted: bool) -> Role {

@@ -49,6 +49,34 @@ pub struct Container {
     pub files: Vec<OpenFile>,
     /// Further ones: files of the container, descriptors of a process that has more than 256.
     pub files_left_out: u64,
+    pub dns: Dns,
+    /// What was said and is in no other count, e.g. `dns gap`: what `tarsier_container_l7_unparsed_total` explains.
+    pub unparsed: BTreeMap<String, u64>,
+}
+
+/// Questions to name servers, as a client and as a server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dns {
+    pub asked: Vec<DnsQuestion>,
+    /// Summed over all of them: from the question until the answer.
+    pub asked_seconds: f64,
+    /// Questions that nobody has answered within ten seconds, or before they were asked again.
+    pub asked_in_vain: u64,
+    /// Of those that it was asked, by status.
+    pub answered: BTreeMap<String, u64>,
+    pub answered_seconds: f64,
+    pub left_unanswered: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DnsQuestion {
+    /// `~other`: those beyond the limit, together.
+    pub domain: String,
+    /// E.g. `TypeAAAA`; a number where it has no name.
+    pub request_type: String,
+    /// `ok`, `format_error`, `servfail`, `nxdomain`, `not_implemented`, `refused`, or a number.
+    pub status: String,
+    pub count: u64,
 }
 
 /// As a runtime (`docker`, `podman`, `containerd`, `crio`, `systemd`) tells it, cut to 256 labels of up to 4 KiB.

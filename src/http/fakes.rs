@@ -12,6 +12,7 @@ use crate::{
         actor::GetSamples,
         files::FileInUse,
         health::HealthByRole,
+        requests::Requests,
         samples::{Destination, Listen, Samples},
     },
     decode::OpenFile,
@@ -24,6 +25,7 @@ use crate::{
         state::{Node, RegistryState},
     },
     supervisor::messages::{ActorRow, Containers, Explainer, GetActors, GetContainers},
+    tracer::messages::SetDns,
 };
 use actix::{Actor, Addr, Context, Handler, MessageResult, Recipient, ResponseFuture};
 use std::{
@@ -82,6 +84,7 @@ pub(super) fn samples(id: &str) -> Samples {
         .into(),
         files_left_out: 3,
         health: HealthByRole::default(),
+        requests: Requests::default(),
         metadata: None,
         rejected: 0,
     }
@@ -222,6 +225,7 @@ pub(super) struct FakeSupervisor {
     pub asked: Arc<AtomicUsize>,
     pub subscribed: Arc<parking_lot::Mutex<Vec<Subscribe>>>,
     pub filters: Arc<parking_lot::Mutex<Vec<Arc<config::Filters>>>>,
+    pub dns: Arc<parking_lot::Mutex<Vec<bool>>>,
     pub proc: Option<std::path::PathBuf>,
     pub config_file: Option<std::path::PathBuf>,
     #[cfg(feature = "test-hooks")]
@@ -276,6 +280,14 @@ impl Handler<SetFilters> for FakeSupervisor {
 
     fn handle(&mut self, message: SetFilters, _: &mut Context<Self>) {
         self.filters.lock().push(message.0);
+    }
+}
+
+impl Handler<SetDns> for FakeSupervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: SetDns, _: &mut Context<Self>) {
+        self.dns.lock().push(message.0);
     }
 }
 
@@ -340,6 +352,7 @@ impl FakeSupervisor {
             actors: supervisor.clone().recipient(),
             subscribe: supervisor.clone().recipient(),
             filters: supervisor.clone().recipient(),
+            dns: supervisor.clone().recipient(),
             verbosity: crate::base::logging::Verbosity::new(slog::Level::Info),
             streams: Arc::default(),
             worker,

@@ -3,6 +3,7 @@ use super::scrape::{Faces, Silence, ask};
 use crate::{
     config::{ConfigError, Reload},
     registry::messages::SetFilters,
+    tracer::messages::SetDns,
 };
 use serde::{Deserialize, Serialize};
 use slog::{error, info, warn};
@@ -56,6 +57,7 @@ impl Faces {
             Err(_panicked) => return Err(ReloadError::Failed),
         };
         let filters = Arc::new(config.filters.clone());
+        let dns = SetDns(config.l7.dns);
         self.verbosity.set(config.log.level.into());
         self.config.set(config);
         let told = ask(self.filters.send(SetFilters(filters)), self.deadline()).await;
@@ -64,6 +66,10 @@ impl Faces {
             warn!(log, "some of the configuration needs a restart"; "keys" => needs_restart.join(", "));
         }
         told.map_err(ReloadError::Unconfirmed)?;
+        if changed.iter().any(|key| key == "l7.dns") {
+            let told = ask(self.dns.send(dns), self.deadline()).await;
+            told.map_err(ReloadError::Unconfirmed)?;
+        }
         Ok(Reloaded { changed, needs_restart })
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     },
     runtimes::statistics::Statistics,
     supervisor::messages::{GetActors, GetContainers},
-    tracer::stats::KernelStats,
+    tracer::{messages::SetDns, stats::KernelStats},
 };
 use actix::{MailboxError, Recipient};
 use actix_web::web::Bytes;
@@ -48,6 +48,7 @@ pub struct Faces {
     pub actors: Recipient<GetActors>,
     pub subscribe: Recipient<Subscribe>,
     pub filters: Recipient<SetFilters>,
+    pub dns: Recipient<SetDns>,
     /// Of the log.
     pub verbosity: Verbosity,
     pub streams: Arc<Streams>,
@@ -102,7 +103,9 @@ impl Faces {
 
     /// Of the actors that a destination passes through, as of a second ago.
     pub(super) fn side_tables(&self) -> Vec<TableSnapshot> {
+        let report = self.kernel.report();
         let fills = self.conntrack.tables().into_iter().chain(self.fqdn.table());
+        let fills = fills.chain(report.tables.iter().copied());
         let snapshot = |(table, entries, capacity, rejected)| TableSnapshot {
             table,
             entries,

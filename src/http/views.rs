@@ -1,12 +1,13 @@
 //! From samples to the bodies of the admin API.
-use super::api::{Container, ContainerSummary, Described, Destination, Listen, OpenFile, Unit};
+use super::api::{Container, ContainerSummary, Described, Destination, Dns, DnsQuestion, Listen, OpenFile, Unit};
 use crate::{
     container::{
         files::FileInUse,
+        requests::{self, Requests},
         samples::{self, Samples},
     },
     decode::Closes,
-    metrics::families::{OTHER, destination_labels},
+    metrics::families::{OTHER, destination_labels, question_labels},
     registry::identity::app_id,
     runtimes::metadata::Metadata,
 };
@@ -40,7 +41,39 @@ pub(super) fn container(of: &Samples) -> Container {
         listens: of.listens.iter().map(listen).collect(),
         files: of.files.iter().map(open_file).collect(),
         files_left_out: of.files_left_out,
+        dns: dns(&of.requests.dns),
+        unparsed: unparsed(&of.requests),
     }
+}
+
+fn dns(of: &requests::Dns) -> Dns {
+    let asked = of.asked.iter().map(|((question, status), count)| {
+        let (domain, request_type) = question_labels(question.as_ref());
+        DnsQuestion {
+            domain: domain.to_owned(),
+            request_type: request_type.into_owned(),
+            status: status.as_str().to_owned(),
+            count: *count,
+        }
+    });
+    let answered = of.answered.iter();
+    let [asked_in_vain, left_unanswered] = of.unanswered;
+    Dns {
+        asked: asked.collect(),
+        asked_seconds: of.asked_latency.sum_ns as f64 / 1e9,
+        asked_in_vain,
+        answered: answered
+            .map(|(status, count)| (status.as_str().to_owned(), *count))
+            .collect(),
+        answered_seconds: of.answered_latency.sum_ns as f64 / 1e9,
+        left_unanswered,
+    }
+}
+
+fn unparsed(of: &Requests) -> BTreeMap<String, u64> {
+    let rows = of.unparsed.iter();
+    rows.map(|((protocol, reason), count)| (format!("{} {}", protocol.as_str(), reason.as_str()), *count))
+        .collect()
 }
 
 fn described(of: &Metadata) -> Described {

@@ -5,13 +5,14 @@ use crate::{
     config::Label,
     container::{
         health::{Health, RTT_BOUNDS},
+        requests::Requests,
         samples::{Destination, Samples},
     },
-    decode::{DestinationKey, Role},
+    decode::{DestinationKey, Latency, Role, question_type_name},
     registry::identity::{app_id, parts},
 };
 use prometheus::proto::MetricFamily;
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 use tarsier_common::CLOSE_REASON_NAMES;
 
 /// Who the node and the agent are: labels of every series, and of the families that say nothing else.
@@ -52,6 +53,7 @@ pub fn containers(samples: &[Samples], node: &NodeLabels, labels: &[Label]) -> V
                 series.add(&names::LISTEN_INFO, [id, &app_id, &address.to_string(), ""], open);
             }
         }
+        requests(&mut series, [id, &app_id], &container.requests);
         for role in Role::ALL {
             health(&mut series, [id, &app_id, role.as_str()], container.health.of(role));
         }
@@ -132,6 +134,50 @@ fn health(series: &mut Series<'_>, [id, app_id, role]: [&str; 3], of: &Health) {
     }
 }
 
+fn requests(series: &mut Series<'_>, [id, app_id]: [&str; 2], of: &Requests) {
+    let dns = &of.dns;
+    for ((question, status), count) in &dns.asked {
+        let (domain, request_type) = question_labels(question.as_ref());
+        let labels = [id, app_id, &request_type, domain, status.as_str()];
+        series.add(&names::DNS_REQUESTS, labels, *count as f64);
+    }
+    for (status, count) in &dns.answered {
+        series.add(
+            &names::DNS_INBOUND_REQUESTS,
+            [id, app_id, status.as_str()],
+            *count as f64,
+        );
+    }
+    for (family, latency) in [
+        (&names::DNS_LATENCY, &dns.asked_latency),
+        (&names::DNS_INBOUND_LATENCY, &dns.answered_latency),
+    ] {
+        if latency.count() > 0 {
+            let bounds = Latency::BOUNDS_NS.map(|ns| ns as f64 / 1e9);
+            let buckets = (&bounds[..], &latency.counts[..]);
+            series.add_histogram(family, [id, app_id], buckets, latency.sum_ns as f64 / 1e9);
+        }
+    }
+    for role in Role::ALL {
+        let count = dns.unanswered[role as usize];
+        if count > 0 {
+            series.add(&names::DNS_UNANSWERED, [id, app_id, role.as_str()], count as f64);
+        }
+    }
+    for ((protocol, reason), count) in &of.unparsed {
+        let labels = [id, app_id, protocol.as_str(), reason.as_str()];
+        series.add(&names::UNPARSED, labels, *count as f64);
+    }
+}
+
+/// `domain` and `request_type`.
+pub fn question_labels(question: Option<&(u16, Box<str>)>) -> (&str, Cow<'static, str>) {
+    match question {
+        Some((request_type, domain)) => (domain, question_type_name(*request_type)),
+        None => (OTHER, OTHER.into()),
+    }
+}
+
 /// `destination` and `actual_destination`.
 pub fn destination_labels(of: &Destination) -> (String, String) {
     match &of.key {
@@ -174,6 +220,7 @@ mod tests {
             files: [].into(),
             files_left_out: 0,
             health: HealthByRole::default(),
+            requests: Requests::default(),
             metadata: None,
             rejected: 0,
         }
@@ -317,6 +364,37 @@ mod tests {
         ] {
             assert!(text.lines().any(|is| is == line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn what_was_asked_and_answered() {
+        let resolver = Samples {
+            requests: Requests::example(),
+            ..container("/a")
+        };
+        let families = containers(&[resolver], &node(), &[]);
+        contract::check(&families);
+        let text = text::encode(families);
+        let has = |name: &str, labels: &[&str], value: &str| {
+            let is = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
+            let line = text.lines().filter(|line| !line.starts_with('#')).find(is);
+            assert_eq!(
+                line.and_then(|line| line.rsplit_once(' ')).map(|(_, is)| is),
+                Some(value),
+                "{name}\n{text}"
+            );
+        };
+        let example = [r#"domain="a.example""#, r#"request_type="TypeAAAA""#, r#"status="ok""#];
+        has(names::DNS_REQUESTS.name, &example, "1");
+        let other = [r#"domain="~other""#, r#"request_type="~other""#, r#"status="servfail""#];
+        has(names::DNS_REQUESTS.name, &other, "1");
+        has(names::DNS_INBOUND_REQUESTS.name, &[r#"status="nxdomain""#], "1");
+        for (family, count) in [(names::DNS_LATENCY, "2"), (names::DNS_INBOUND_LATENCY, "1")] {
+            has(&format!("{}_bucket", family.name), &[r#"le="0.005""#], count);
+            has(&format!("{}_count", family.name), &[], count);
+        }
+        has(names::DNS_UNANSWERED.name, &[r#"role="client""#], "4");
+        has(names::UNPARSED.name, &[r#"protocol="dns""#, r#"reason="cut""#], "5");
     }
 
     #[test]

@@ -106,6 +106,26 @@ families! {
     TCP_RTT = HISTOGRAM "tarsier_container_tcp_rtt_seconds" CONTAINER_LABELS + ["role"]
         "Smoothed round-trip times of the container's TCP connections";
 
+    /// By what the container has asked, and how that was answered. The Go agent leaves out answers that it cannot read as a
+    /// whole, and those for AAAA that have no address; here each answered question counts.
+    DNS_REQUESTS = COUNTER "container_dns_requests_total" CONTAINER_LABELS + ["request_type", "domain", "status"]
+        "Total number of outbound DNS requests";
+    DNS_LATENCY = HISTOGRAM "container_dns_requests_duration_seconds_total" CONTAINER_LABELS + []
+        "Histogram of the response time for each outbound DNS request";
+    /// In the Go agent success is `unknown` here.
+    DNS_INBOUND_REQUESTS = COUNTER "container_dns_inbound_requests_total" CONTAINER_LABELS + ["status"]
+        "Total number of inbound DNS requests";
+    DNS_INBOUND_LATENCY = HISTOGRAM "container_dns_inbound_requests_duration_seconds_total" CONTAINER_LABELS + []
+        "Histogram of the response time for each inbound DNS request";
+    /// Asked again, with no answer within ten seconds, or whose answer was not seen. Role client: it has asked; server: it was asked.
+    DNS_UNANSWERED = COUNTER "tarsier_container_dns_unanswered_total" CONTAINER_LABELS + ["role"]
+        "DNS requests of the container, or to it, that nobody answered";
+    /// Messages, or pieces of a stream. unasked: an answer to no question that was seen; cut, unreadable: the kernel's side got
+    /// too little of it, or nothing; gap: a part of the stream is missing; unsupported: nothing that is answered; crowded: a
+    /// table was full.
+    UNPARSED = COUNTER "tarsier_container_l7_unparsed_total" CONTAINER_LABELS + ["protocol", "reason"]
+        "What the container has said or heard and is in no other count";
+
     /// Only where the destination is the address; where it is the name, no address is shown. In the Go agent, names that
     /// nothing has been connected to by address go after ten minutes; here what containers still show keeps its name.
     IP_TO_FQDN = GAUGE "ip_to_fqdn" NODE_LABELS + ["ip", "fqdn"]
@@ -225,6 +245,7 @@ mod tests {
             let kind = match family.kind {
                 MetricType::COUNTER => "counter",
                 MetricType::GAUGE => "gauge",
+                MetricType::HISTOGRAM => "histogram",
                 other => panic!("{other:?}"),
             };
             assert_eq!(fact("TYPE"), kind, "{}", family.name);
@@ -247,7 +268,11 @@ mod tests {
 
     #[test]
     fn one_meaning_for_each_name() {
-        let word = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !text.starts_with('_');
+        let word = |text: &str| {
+            text.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+                && !text.starts_with('_')
+        };
         let names: BTreeSet<_> = ALL.iter().map(|family| family.name).collect();
         assert_eq!(names.len(), ALL.len());
         for family in ALL {
@@ -272,8 +297,10 @@ mod tests {
     #[test]
     fn counters_say_so() {
         for family in ALL {
+            // The Go agent calls its histograms so, too.
+            let may = family.kind == MetricType::HISTOGRAM && family.name.starts_with("container_");
             assert_eq!(
-                family.kind == MetricType::COUNTER,
+                family.kind == MetricType::COUNTER || may,
                 family.name.ends_with("_total"),
                 "{}",
                 family.name

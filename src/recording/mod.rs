@@ -10,7 +10,7 @@ pub use write::Recorder;
 
 use crate::{
     base::{ids::SocketId, now::Now},
-    decode::DnsAnswered,
+    decode::{DnsAnswered, Event},
     registry::{
         effects::Answer,
         state::{Inventory, Node},
@@ -69,6 +69,8 @@ pub enum Frame {
     Sweep(Now, u64),
     /// Of a name server: from here on.
     DnsAnswered(Now, DnsAnswered),
+    /// What was said by the end of the batch before: payload is in no recording.
+    Said(Now, Vec<Event>),
     /// Addresses whose names nobody refers to any more.
     NamesForgotten(Vec<IpAddr>),
     Tick(Now),
@@ -91,6 +93,7 @@ mod tag {
     pub(super) const DNS_ANSWERED: u8 = 10;
     pub(super) const NAMES_FORGOTTEN: u8 = 11;
     pub(super) const FILTERS: u8 = 12;
+    pub(super) const SAID: u8 = 13;
 }
 
 #[cfg(test)]

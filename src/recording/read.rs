@@ -73,6 +73,10 @@ fn frame(tag: u8, payload: &[u8], at: u64) -> Result<Frame, RecordingError> {
             let (now, answer) = json(payload, at)?;
             Frame::DnsAnswered(now, answer)
         }
+        tag::SAID => {
+            let (now, events) = json(payload, at)?;
+            Frame::Said(now, events)
+        }
         tag::NAMES_FORGOTTEN => Frame::NamesForgotten(json(payload, at)?),
         tag::ROUTES => Frame::Routes(json(payload, at)?),
         tag::FILTERS => {
@@ -103,6 +107,7 @@ fn batch(mut payload: &[u8]) -> Option<Frame> {
     };
     let mut raw = RawBatch {
         news: part(&mut payload)?,
+        payload: Vec::new(),
         seen: part(&mut payload)?,
         spilled_sockets: part(&mut payload)?,
         spilled_sums: part(&mut payload)?,

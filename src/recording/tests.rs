@@ -1,5 +1,8 @@
 use super::*;
-use crate::base::ids::{CgroupId, NetnsId};
+use crate::{
+    base::ids::{CgroupId, NetnsId},
+    decode::{Protocol, SocketEvent, Unparsed, UnparsedReason},
+};
 use proptest::prelude::*;
 
 fn preamble() -> Preamble {
@@ -29,6 +32,7 @@ fn recording() -> Vec<u8> {
     };
     let raw = RawBatch {
         news: vec![1, 2, 3],
+        payload: vec![9],
         seen: vec![],
         spilled_sockets: vec![4],
         spilled_sums: vec![5, 6],
@@ -51,6 +55,14 @@ fn recording() -> Vec<u8> {
     };
     recorder.dns_answered(now, &answer);
     recorder.names_forgotten(&answer.addresses);
+    let said = Event::Unparsed(Unparsed {
+        owner: SocketEvent::example().owner,
+        protocol: Protocol::Dns,
+        reason: UnparsedReason::Gap,
+        count: 2,
+    });
+    recorder.said(now, &[&said]);
+    recorder.said(now, &[]);
     recorder.tick(now);
     recorder.finish(now).unwrap();
     std::fs::read(path).unwrap()
@@ -68,16 +80,19 @@ fn frames(bytes: &[u8]) -> Result<Vec<Frame>, RecordingError> {
 #[test]
 fn what_was_written_is_read() {
     let frames = frames(&recording()).unwrap();
-    assert_eq!(frames.len(), 8);
+    assert_eq!(frames.len(), 9);
     assert!(matches!(&frames[0], Frame::Preamble(preamble) if preamble.machine_id == "m"));
     assert!(matches!(&frames[1], Frame::Batch(now, raw)
-        if now.wall_ns == 3 && raw.news == [1, 2, 3] && raw.spilled_sockets == [4] && raw.spilled_sums == [5, 6] && raw.files == [7]));
+        if now.wall_ns == 3 && raw.news == [1, 2, 3] && raw.payload.is_empty() && raw.spilled_sockets == [4] && raw.spilled_sums == [5, 6] && raw.files == [7]));
     assert!(matches!(&frames[2], Frame::Answer(_, Answer::Cgroup { path: Some(path), .. }) if &**path == "/a"));
     assert!(matches!(&frames[3], Frame::Filters(_, filters) if filters.signals.tcp.deny[0].as_str() == "^/a"));
     assert!(matches!(&frames[4], Frame::DnsAnswered(now, answer)
         if now.wall_ns == 3 && *answer.name == *b"a\xff.example" && answer.addresses.len() == 2));
     assert!(matches!(&frames[5], Frame::NamesForgotten(addresses) if addresses[0].is_ipv4() && addresses[1].is_ipv6()));
-    assert!(matches!(&frames[7], Frame::End(now) if now.boottime_ns == 2));
+    assert!(
+        matches!(&frames[6], Frame::Said(_, events) if matches!(&events[..], [Event::Unparsed(of)] if of.count == 2))
+    );
+    assert!(matches!(&frames[8], Frame::End(now) if now.boottime_ns == 2));
 }
 
 #[test]

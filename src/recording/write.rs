@@ -2,7 +2,7 @@ use super::{MAGIC, Preamble, RecordingError, tag};
 use crate::{
     base::{ids::SocketId, now::Now},
     config::Filters,
-    decode::DnsAnswered,
+    decode::{DnsAnswered, Event},
     registry::{effects::Answer, state::Inventory},
     tracer::kernel::RawBatch,
 };
@@ -100,6 +100,12 @@ impl Recorder {
 
     pub fn dns_answered(&self, now: Now, answer: &DnsAnswered) {
         self.json(tag::DNS_ANSWERED, &(now, answer));
+    }
+
+    pub fn said(&self, now: Now, events: &[&Event]) {
+        if !events.is_empty() {
+            self.json(tag::SAID, &(now, events));
+        }
     }
 
     pub fn names_forgotten(&self, addresses: &[IpAddr]) {

@@ -300,6 +300,8 @@ impl Handler<EventBatch> for RegistryActor {
         if let (Some(recorder), Some(raw)) = (&self.recorder, &batch.raw) {
             recorder.routes(&batch.routes);
             recorder.batch(batch.now, raw);
+            let said: Vec<_> = batch.events.iter().filter(|event| event.is_said()).collect();
+            recorder.said(batch.now, &said);
         }
         self.inventory_wanted |= batch.inventory;
         #[cfg(feature = "test-hooks")]

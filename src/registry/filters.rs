@@ -60,6 +60,7 @@ impl Filters {
         Carries {
             tcp: passes(&self.signals.tcp),
             files: passes(&self.signals.files),
+            l7: passes(&self.signals.l7),
         }
     }
 
@@ -182,7 +183,7 @@ mod tests {
             ("/docker/db-0/", true, true),
             ("/docker/web", true, false),
         ] {
-            assert_eq!(filters.carries(&id.into()), Carries { tcp, files }, "{id}");
+            assert_eq!(filters.carries(&id.into()), Carries { tcp, files, l7: true }, "{id}");
             assert_eq!(ask(&filters, id, None), "shown");
         }
         assert_eq!(Filters::default().carries(&"/a".into()), Carries::ALL);

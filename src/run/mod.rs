@@ -180,6 +180,7 @@ async fn agent(
         actors: supervisor.clone().recipient(),
         subscribe: supervisor.clone().recipient(),
         filters: supervisor.clone().recipient(),
+        dns: supervisor.clone().recipient(),
         verbosity: verbosity.clone(),
         streams: Arc::clone(&streams),
         worker,
@@ -345,6 +346,7 @@ fn tracer_settings(config: &Config, recording: bool) -> TracerSettings {
         retry_interval: config.kernel.retry_interval,
         batch: config.kernel.batch,
         recording,
+        dns: config.l7.dns,
     }
 }
 

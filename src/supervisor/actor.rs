@@ -42,11 +42,9 @@ use crate::{
         state::{Node, Settings},
     },
     tracer::{
-        actor::{
-            Blueprint as TracerBlueprint, SetConntrack, SetRegistry, Settings as TracerSettings, TracerActor,
-            TracerStopped,
-        },
+        actor::{Blueprint as TracerBlueprint, Settings as TracerSettings, TracerActor, TracerStopped},
         kernel::Kernel,
+        messages::{SetConntrack, SetRegistry},
         stats::KernelStats,
     },
 };
@@ -181,7 +179,7 @@ impl Supervisor {
             stats: Arc::clone(&self.parts.stats),
             registry: self.registry.clone().map(Addr::recipient),
             conntrack: self.conntrack.clone().map(Addr::recipient),
-            fqdn: self.fqdn.clone().map(Addr::recipient),
+            fqdn: self.fqdn.clone().map(names::of_tracer),
             stopped: context.address().recipient(),
         };
         let tracer = TracerActor::start_in_arbiter(&self.parts.tracer_thread, |_| TracerActor::new(blueprint));

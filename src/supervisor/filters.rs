@@ -1,6 +1,9 @@
-//! Filters that a reload has brought, for the registry that is and for those that follow it.
+//! What a reload has brought, for those whom it concerns and for those that follow them.
 use super::actor::Supervisor;
-use crate::registry::{filters::Filters, messages::SetFilters};
+use crate::{
+    registry::{filters::Filters, messages::SetFilters},
+    tracer::messages::SetDns,
+};
 use actix::{Context, Handler, ResponseFuture};
 use std::sync::Arc;
 
@@ -14,6 +17,21 @@ impl Handler<SetFilters> for Supervisor {
         Box::pin(async move {
             if let Some(told) = told {
                 // One that dies of it has a successor, which begins with them.
+                told.await.ok();
+            }
+        })
+    }
+}
+
+impl Handler<SetDns> for Supervisor {
+    /// Comes when the programs are attached, or are not any more.
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, message: SetDns, _: &mut Context<Self>) -> Self::Result {
+        self.parts.tracer.dns = message.0;
+        let told = self.tracer.as_ref().map(|tracer| tracer.send(message));
+        Box::pin(async move {
+            if let Some(told) = told {
                 told.await.ok();
             }
         })

@@ -10,7 +10,7 @@ use crate::{
         self as fqdn, Blueprint, ForgetNames, FqdnActor, FqdnStopped, GetReferred, GetStale, RegistryRecipients,
     },
     registry::actor::RegistryActor,
-    tracer::actor::SetFqdn,
+    tracer::{actor::FqdnRecipients, messages::SetFqdn},
 };
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient, WrapFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -33,6 +33,13 @@ pub(super) fn recipients(registry: Addr<RegistryActor>) -> RegistryRecipients {
     }
 }
 
+pub(super) fn of_tracer(fqdn: Addr<FqdnActor>) -> FqdnRecipients {
+    FqdnRecipients {
+        batches: fqdn.clone().recipient(),
+        answers: fqdn.recipient(),
+    }
+}
+
 impl Supervisor {
     pub(super) fn start_fqdn(&mut self, context: &mut Context<Self>) {
         let blueprint = Blueprint {
@@ -48,7 +55,7 @@ impl Supervisor {
             tell(&conntrack.clone().recipient(), message);
         }
         if let Some(tracer) = &self.tracer {
-            tell(&tracer.clone().recipient(), SetFqdn(fqdn.clone().recipient()));
+            tell(&tracer.clone().recipient(), SetFqdn(of_tracer(fqdn.clone())));
         }
         self.fqdn = Some(fqdn);
     }

@@ -10,6 +10,7 @@ use super::{
     error::KernelError,
     files::FilesPasses,
     kernel::{Kernel, RawBatch},
+    said::{Heard, Said},
     stats::{KernelReport, KernelStats, MapFill},
 };
 use crate::{
@@ -22,11 +23,11 @@ use crate::{
         now::Now,
     },
     container::actor::{Ack, BatchDone},
+    decode::{DnsAnswered, Event},
     registry::messages::EventBatch,
 };
-use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, Recipient};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 use parking_lot::Mutex;
-use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 #[derive(Clone, Debug)]
@@ -38,48 +39,51 @@ pub struct Settings {
     pub retry_interval: Duration,
     pub batch: usize,
     pub recording: bool,
+    /// Whether what is said with name servers is read.
+    pub dns: bool,
 }
 
 pub struct TracerActor {
-    settings: Settings,
+    pub(super) settings: Settings,
     ctx: Ctx,
-    kernel: Arc<Mutex<Kernel>>,
+    pub(super) kernel: Arc<Mutex<Kernel>>,
     stats: Arc<KernelStats>,
-    registry: Option<Recipient<EventBatch>>,
+    pub(super) registry: Option<Recipient<EventBatch>>,
     /// By whom the batches come to the registry: first, and last.
-    conntrack: Option<Recipient<EventBatch>>,
-    fqdn: Option<Recipient<EventBatch>>,
+    pub(super) conntrack: Option<Recipient<EventBatch>>,
+    pub(super) fqdn: Option<FqdnRecipients>,
     depth: Depth,
     stopped: Option<Recipient<TracerStopped>>,
-    under_way: bool,
+    pub(super) under_way: bool,
     /// The last reading left news in the ring.
-    more: bool,
+    pub(super) more: bool,
     raw: RawBatch,
-    next_totals_ns: u64,
+    pub(super) next_totals_ns: u64,
     next_sums_ns: u64,
     next_inventory_ns: u64,
     last_inventory_ns: u64,
     crowding: Crowding,
-    files: FilesPasses,
+    pub(super) files: FilesPasses,
+    sessions: Said,
     next_retry_ns: u64,
     last_tick_ns: u64,
-    losses: Losses,
-    passes: u64,
-    batches: u64,
+    pub(super) losses: Losses,
+    pub(super) passes: u64,
+    pub(super) batches: u64,
     /// What the log was last told of each feature.
     said: BTreeMap<&'static str, (State, &'static str)>,
 }
 
 /// What the kernel had refused when last looked at.
 #[derive(Default)]
-struct Losses {
+pub(super) struct Losses {
     refused: u64,
     processes: u64,
     ends: u64,
     /// Until then the feature table says so.
     shown_until_ns: u64,
     sweep: bool,
-    inventory: bool,
+    pub(super) inventory: bool,
     /// The same, of the sockets.
     sockets: bool,
 }
@@ -90,6 +94,13 @@ pub struct TracerStopped {
     pub panicked: bool,
 }
 
+#[derive(Clone, Debug)]
+pub struct FqdnRecipients {
+    pub batches: Recipient<EventBatch>,
+    /// Before the batch with what came of them.
+    pub answers: Recipient<DnsAnswered>,
+}
+
 #[derive(Clone)]
 pub struct Blueprint {
     pub settings: Settings,
@@ -98,7 +109,7 @@ pub struct Blueprint {
     pub stats: Arc<KernelStats>,
     pub registry: Option<Recipient<EventBatch>>,
     pub conntrack: Option<Recipient<EventBatch>>,
-    pub fqdn: Option<Recipient<EventBatch>>,
+    pub fqdn: Option<FqdnRecipients>,
     pub stopped: Recipient<TracerStopped>,
 }
 
@@ -121,6 +132,7 @@ impl TracerActor {
             last_inventory_ns: 0,
             crowding: Crowding::new(blueprint.settings.inventory_interval),
             files: FilesPasses::new(blueprint.settings.files_interval),
+            sessions: Said::default(),
             next_retry_ns: 0,
             last_tick_ns: blueprint.ctx.clock.monotonic_ns(),
             losses: Losses::default(),
@@ -150,7 +162,7 @@ impl TracerActor {
     }
 
     /// Loads what is not loaded yet: what was missing may have come.
-    fn ensure(&mut self) {
+    pub(super) fn ensure(&mut self) {
         let mut kernel = self.kernel.lock();
         if kernel.complete() {
             return;
@@ -190,14 +202,15 @@ impl TracerActor {
         }
     }
 
-    fn drain(&mut self, context: &mut Context<Self>) {
+    pub(super) fn drain(&mut self, context: &mut Context<Self>) {
         // Most connections are counted here; each reading waits for the kernel some milliseconds.
         const SUMS_INTERVAL: Duration = Duration::from_secs(1);
-        let connected = |actor: &Option<Recipient<EventBatch>>| actor.clone().filter(Recipient::connected);
+        let connected = |actor: Option<&Recipient<EventBatch>>| actor.cloned().filter(Recipient::connected);
+        let fqdn = self.fqdn.as_ref().map(|fqdn| &fqdn.batches);
         let (Some(conntrack), Some(_), Some(_)) = (
-            connected(&self.conntrack),
-            connected(&self.fqdn),
-            connected(&self.registry),
+            connected(self.conntrack.as_ref()),
+            connected(fqdn),
+            connected(self.registry.as_ref()),
         ) else {
             return;
         };
@@ -231,7 +244,9 @@ impl TracerActor {
                 kernel.read_sums(&mut self.raw);
             }
             self.files.read(&mut kernel, &mut self.raw, now, &self.ctx);
-            kernel.read(&mut self.raw, self.settings.batch)
+            let news = kernel.read(&mut self.raw, self.settings.batch);
+            let said = kernel.read_payload(&mut self.raw, self.settings.batch);
+            news || said
         };
         if let Some(error) = failed {
             self.unreadable(feature::TOTALS, &error);
@@ -243,10 +258,12 @@ impl TracerActor {
         // Only what a whole pass has not seen is gone, and only if no end of it still waits in the ring.
         let sweep = pass && all_read && !self.more && std::mem::take(&mut self.losses.sweep);
         let inventory = std::mem::take(&mut self.losses.inventory);
-        if self.raw.is_empty() && !sweep && !inventory {
+        let heard = self.listen(now);
+        if self.raw.is_empty() && heard.is_empty() && !sweep && !inventory {
             return;
         }
-        let (events, counts, malformed) = decode_batch(&self.raw);
+        let (mut events, counts, malformed) = decode_batch(&self.raw);
+        events.extend(heard);
         self.files.count(&events);
         let mut in_flight = self.ctx.ledger.take(counts);
         if malformed.total() > 0 {
@@ -262,10 +279,29 @@ impl TracerActor {
             sweep_before_ns: sweep.then_some(now.monotonic_ns),
             inventory,
             routes: Vec::new(),
-            raw: self.settings.recording.then(|| self.raw.clone()),
+            raw: self.settings.recording.then(|| self.raw.without_payload()),
             queued: self.depth.queued(),
         };
         tell(&conntrack, batch);
+    }
+
+    /// What was said, as requests. Delivered with that: payload goes no further.
+    fn listen(&mut self, now: Now) -> Vec<Event> {
+        let Heard {
+            events,
+            answers,
+            counts,
+            malformed,
+        } = self.sessions.read(&self.raw.payload, now);
+        // Nobody needs it a second time.
+        self.raw.payload.clear();
+        let mut in_flight = self.ctx.ledger.take(counts);
+        in_flight.split(malformed).settle_all(Reason::Malformed);
+        in_flight.deliver();
+        if let Some(fqdn) = &self.fqdn {
+            answers.into_iter().for_each(|answer| tell(&fqdn.answers, answer));
+        }
+        events
     }
 
     fn look_for_losses(&mut self, now: Now) {
@@ -344,6 +380,7 @@ impl TracerActor {
             sockets_in_last_pass: sockets as u64,
             files_in_last_pass: self.files.seen,
             files_left_out: self.files.left_out,
+            tables: self.sessions.tables().to_vec(),
         });
     }
 }
@@ -360,6 +397,7 @@ impl Actor for TracerActor {
         context.set_mailbox_capacity(16);
         // Not before the programs are attached: what is looked at earlier may change without anybody telling.
         self.losses.inventory = true;
+        self.kernel.lock().set_dns(self.settings.dns);
         self.tick(context);
         context.run_interval(self.settings.drain_interval, Self::tick);
     }
@@ -381,86 +419,5 @@ impl Handler<BatchDone> for TracerActor {
         if self.more {
             self.drain(context);
         }
-    }
-}
-
-/// A new registry knows nothing: it hears of all open sockets at once.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct SetRegistry(pub Recipient<EventBatch>);
-
-impl Handler<SetRegistry> for TracerActor {
-    type Result = ();
-
-    fn handle(&mut self, message: SetRegistry, context: &mut Context<Self>) {
-        self.registry = Some(message.0);
-        self.next_totals_ns = 0;
-        self.losses.inventory = true;
-        self.files.begin_anew();
-        self.under_way = false;
-        self.drain(context);
-    }
-}
-
-/// Another has taken its place.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct SetConntrack(pub Recipient<EventBatch>);
-
-impl Handler<SetConntrack> for TracerActor {
-    type Result = ();
-
-    fn handle(&mut self, message: SetConntrack, context: &mut Context<Self>) {
-        self.conntrack = Some(message.0);
-        self.drain(context);
-    }
-}
-
-/// The same, of that one.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct SetFqdn(pub Recipient<EventBatch>);
-
-impl Handler<SetFqdn> for TracerActor {
-    type Result = ();
-
-    fn handle(&mut self, message: SetFqdn, context: &mut Context<Self>) {
-        self.fqdn = Some(message.0);
-        self.drain(context);
-    }
-}
-
-#[derive(Debug, Message)]
-#[rtype(result = "Snapshot")]
-pub struct GetSnapshot;
-
-#[derive(Debug, Serialize)]
-pub struct Snapshot {
-    pub batches: u64,
-    pub totals_passes: u64,
-    pub batch_under_way: bool,
-    pub more_in_ring: bool,
-}
-
-impl Handler<GetSnapshot> for TracerActor {
-    type Result = MessageResult<GetSnapshot>;
-
-    fn handle(&mut self, _: GetSnapshot, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(Snapshot {
-            batches: self.batches,
-            totals_passes: self.passes,
-            batch_under_way: self.under_way,
-            more_in_ring: self.more,
-        })
-    }
-}
-
-#[cfg(feature = "test-hooks")]
-impl Handler<crate::supervisor::hooks::Panic> for TracerActor {
-    type Result = ();
-
-    #[expect(clippy::panic, reason = "this is what the hook is for")]
-    fn handle(&mut self, _: crate::supervisor::hooks::Panic, _: &mut Context<Self>) {
-        panic!("on request");
     }
 }

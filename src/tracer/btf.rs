@@ -39,7 +39,7 @@ impl Btf {
         })?;
         Self::parse(data, |name| {
             let mut fields = tarsier_common::FIELDS.iter().chain(&tarsier_common::MPTCP_FIELDS);
-            fields.any(|(structure, _)| *structure == name) || name.starts_with("btf_trace_")
+            fields.any(|(structure, _)| *structure == name) || name == "pt_regs" || name.starts_with("btf_trace_")
         })
     }
 

@@ -27,6 +27,9 @@ pub struct KernelReport {
     pub files_in_last_pass: u64,
     /// More of them than a pass shows.
     pub files_left_out: u64,
+    /// What is kept of those who talk: entries, limits and how often somebody had to make room.
+    #[serde(skip)]
+    pub tables: Vec<(&'static str, usize, usize, u64)>,
 }
 
 #[derive(Default)]

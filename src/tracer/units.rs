@@ -107,6 +107,8 @@ pub(super) const UNITS: [Unit; 16 + cfg!(feature = "test-hooks") as usize] = [
 pub(super) struct Hook {
     pub kind: SocketHook,
     pub units: &'static [Unit],
+    /// In their place, where what is said is read too. Empty: it cannot be.
+    pub reading: &'static [Unit],
     /// What it does not see. Empty: nothing.
     pub lacks: &'static str,
 }
@@ -127,6 +129,14 @@ pub(super) const HOOKS: [Hook; 3] = [
                 Attach::Tracepoint("sock_recv_length"),
             ),
         ],
+        reading: &[
+            unit(program::L7_SENT, feature::DNS, Attach::Tracepoint("sock_send_length")),
+            unit(
+                program::L7_RECEIVED,
+                feature::DNS,
+                Attach::Tracepoint("sock_recv_length"),
+            ),
+        ],
         lacks: "",
     },
     Hook {
@@ -139,6 +149,18 @@ pub(super) const HOOKS: [Hook; 3] = [
                 Attach::Exit("tcp_recvmsg"),
             ),
         ],
+        reading: &[
+            unit(program::L7_SENT_EXIT, feature::DNS, Attach::Exit("tcp_sendmsg")),
+            unit(program::L7_RECEIVED_EXIT, feature::DNS, Attach::Exit("tcp_recvmsg")),
+            unit(program::L7_UDP_SENT_EXIT, feature::DNS, Attach::Exit("udp_sendmsg")),
+            unit(program::L7_UDP_RECEIVED_EXIT, feature::DNS, Attach::Exit("udp_recvmsg")),
+            unit(program::L7_UDP6_SENT_EXIT, feature::DNS, Attach::Exit("udpv6_sendmsg")),
+            unit(
+                program::L7_UDP6_RECEIVED_EXIT,
+                feature::DNS,
+                Attach::Exit("udpv6_recvmsg"),
+            ),
+        ],
         lacks: "",
     },
     Hook {
@@ -148,6 +170,7 @@ pub(super) const HOOKS: [Hook; 3] = [
             feature::SOCKET_IO,
             Attach::Tracepoint("tcp_rcv_space_adjust"),
         )],
+        reading: &[],
         lacks: "a passed socket that its new owner only sends on stays with the listener's owner until an inventory",
     },
 ];

@@ -71,6 +71,10 @@ fields! {
     SUPER_FLAGS = "super_block"."s_flags",
     MOUNT_VFS = "mount"."mnt",
     MOUNT_ID = "mount"."mnt_id",
+    TASK_FILES = "task_struct"."files",
+    FILES_TABLE = "files_struct"."fdt",
+    TABLE_FILES = "fdtable"."fd",
+    FILE_PRIVATE = "file"."private_data",
 }
 
 pub const FIELDS_LEN: usize = FIELDS.len();
@@ -96,5 +100,6 @@ pub mod mptcp_field {
     pub const COUNT: usize = 6;
 }
 
-/// From here on, what only `open_files` reads: a kernel that lacks one of them has all the rest.
-pub const FIRST_OF_FILES: usize = Field::FILE_MODE as usize;
+/// From here on, what only `open_files` reads, and behind that what only those programs read that copy what is said: a kernel
+/// that lacks one of them has all the rest.
+pub const FIRST_OPTIONAL: usize = Field::FILE_MODE as usize;

@@ -18,7 +18,9 @@ pub mod kind {
     pub const LISTEN_CLOSE: u16 = 9;
     /// The end of a connection that the other side had begun.
     pub const ACCEPTED_CLOSE: u16 = 10;
-    pub const COUNT: u16 = 11;
+    /// A message to or from a name server.
+    pub const DNS: u16 = 11;
+    pub const COUNT: u16 = 12;
 }
 
 /// As they appear in the label `kind`, indexed by kind.
@@ -34,6 +36,7 @@ pub const KIND_NAMES: [&str; kind::COUNT as usize] = [
     "listen_opened",
     "listen_closed",
     "accepted_closed",
+    "dns_message",
 ];
 
 /// Columns of a row. `OBSERVED` is bumped before anything can fail; each event then ends in exactly one of the others.
@@ -59,6 +62,7 @@ pub type Row = [u64; column::COUNT];
 pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     pub const NEWS: &str = "NEWS";
+    pub const PAYLOAD: &str = "PAYLOAD";
     pub const SOCKETS: &str = "SOCKETS";
     pub const YOUNG: &str = "YOUNG";
     pub const SPILLED_SOCKETS: &str = "SPILLED_SOCKETS";
@@ -92,6 +96,15 @@ pub mod program {
     pub const IO_RECEIVED: &str = "io_received";
     pub const IO_SENT_EXIT: &str = "io_sent_exit";
     pub const IO_RECEIVED_EXIT: &str = "io_received_exit";
+    /// The same hooks, for those who also want to know what is said.
+    pub const L7_SENT: &str = "l7_sent";
+    pub const L7_RECEIVED: &str = "l7_received";
+    pub const L7_SENT_EXIT: &str = "l7_sent_exit";
+    pub const L7_RECEIVED_EXIT: &str = "l7_received_exit";
+    pub const L7_UDP_SENT_EXIT: &str = "l7_udp_sent_exit";
+    pub const L7_UDP_RECEIVED_EXIT: &str = "l7_udp_received_exit";
+    pub const L7_UDP6_SENT_EXIT: &str = "l7_udp6_sent_exit";
+    pub const L7_UDP6_RECEIVED_EXIT: &str = "l7_udp6_received_exit";
     pub const IO_CONSUMED: &str = "io_consumed";
     /// Does nothing: the measure of the others.
     pub const EMPTY: &str = "empty";

@@ -7,8 +7,10 @@ mod fields;
 mod files;
 mod ledger;
 mod record;
+mod segment;
 
 pub use fields::*;
 pub use files::*;
 pub use ledger::*;
 pub use record::*;
+pub use segment::*;

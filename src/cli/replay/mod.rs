@@ -58,6 +58,9 @@ pub fn replay(recording: impl Read) -> anyhow::Result<Vec<u8>> {
             Frame::DnsAnswered(now, answer) => {
                 names.learn(&answer, now.monotonic_ns);
             }
+            Frame::Said(now, events) => {
+                registry.apply(events.into_iter().filter(Event::is_said), now);
+            }
             Frame::NamesForgotten(addresses) => {
                 names.forget(&addresses, u64::MAX);
             }

@@ -11,6 +11,7 @@ mod filters;
 mod found;
 mod names;
 mod processes;
+mod requests;
 mod sockets;
 mod upkeep;
 
@@ -182,6 +183,8 @@ pub struct RegistryState {
     /// Sums that ended nowhere: no room to wait, or no container to go to. Their events are `deferred` in the ledger.
     rejected_sums: u64,
     rejected_namespaces: u64,
+    /// What was said by those for whom a table had no room.
+    rejected_said: u64,
     slots: Slots,
     namespaces: HashMap<NetnsId, Namespace>,
     /// Sockets whose first row found no container that would take it.
@@ -215,6 +218,7 @@ impl RegistryState {
             sums: Vec::new(),
             rejected_sums: 0,
             rejected_namespaces: 0,
+            rejected_said: 0,
             slots: Slots::new(
                 settings.limits,
                 Arc::clone(&settings.filters),
@@ -284,6 +288,9 @@ impl RegistryState {
             Event::FileSeen(event) => self.file_seen(event, now, effects),
             Event::FilesLeftOut(process, files) => self.files_left_out(process, files, now, effects),
             Event::FilesPassed { .. } => self.files_passed(now, effects),
+            Event::DnsAsked(event) => self.said(event.owner, ContainerEvent::DnsAsked(event), now, effects),
+            Event::DnsUnanswered(event) => self.said(event.owner, ContainerEvent::DnsUnanswered(event), now, effects),
+            Event::Unparsed(event) => self.said(event.owner, ContainerEvent::Unparsed(event), now, effects),
         }
     }
 
@@ -351,7 +358,7 @@ impl RegistryState {
     }
 
     /// Tables with their entries, limits and refusals.
-    pub fn tables(&self) -> [(&'static str, usize, usize, u64); 9] {
+    pub fn tables(&self) -> [(&'static str, usize, usize, u64); 10] {
         let table = |name, len, capacity, rejected| (name, len, capacity, rejected);
         let sockets = self.slots.sockets();
         let (containers, pending) = self.slots.rejected();
@@ -385,6 +392,8 @@ impl RegistryState {
             ),
             table("names", self.names.len(), names::Names::MAX, self.names.rejected()),
             table("sums", self.sums.len(), MAX_SUMS, self.rejected_sums),
+            // Holds nothing: it goes to a container at once, or nowhere.
+            table("said", 0, 0, self.rejected_said),
         ]
     }
 }

@@ -1,7 +1,9 @@
 //! Loads the object program by program, attaches what loads, and says of the rest why not. What is missing is tried again.
 //!
 //! Outlives the tracer actor: a restarted one finds programs and maps as they were.
+mod hook;
 mod inventory;
+mod registers;
 mod routes;
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
     error::{KernelError, hint},
     iter::Iterator as KernelIterator,
     spills::Spills,
-    units::{Attach, HOOKS, Hook, UNITS, Unit, attach, detach},
+    units::{Attach, HOOKS, UNITS, Unit, attach},
 };
 use crate::{
     base::{
@@ -30,14 +32,15 @@ use std::{
     sync::Arc,
 };
 use tarsier_common::{
-    AddressKey, DIRECT_ENTRIES, FIELDS, FIELDS_LEN, FIRST_OF_FILES, FilesPass, HOLDERS, Listener, MPTCP_FIELDS, Owner,
-    Row, SocketRecord, YOUNG_SLOTS, map, program,
+    AddressKey, DIRECT_ENTRIES, DNS_PORTS, FIELDS, FIELDS_LEN, FIRST_OPTIONAL, FilesPass, HOLDERS, Listener,
+    MPTCP_FIELDS, Owner, Row, SocketRecord, YOUNG_SLOTS, map, program,
 };
 
 /// What the loader needs to know of the node.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub ring_bytes: u32,
+    pub payload_ring_bytes: u32,
     /// Where the unified hierarchy is mounted.
     pub cgroup2: Option<PathBuf>,
     pub root_cgroup: u64,
@@ -47,6 +50,10 @@ pub struct Setup {
     pub proc: PathBuf,
     pub off: Vec<String>,
     pub socket_hook: SocketHook,
+    /// Whether what is said with name servers is read.
+    pub dns: bool,
+    /// Zero behind the last.
+    pub dns_ports: [u16; DNS_PORTS],
     pub btf: PathBuf,
 }
 
@@ -59,9 +66,10 @@ pub struct Kernel {
 struct Loaded {
     ebpf: aya::Ebpf,
     attached: [bool; UNITS.len()],
-    hook: Option<&'static Hook>,
+    hook: Option<hook::Attached>,
     iterators: Vec<(&'static str, KernelIterator)>,
     news: RingBuf<MapData>,
+    payload: RingBuf<MapData>,
     listeners: HashMap<MapData, AddressKey, Listener>,
     parents: HashMap<MapData, u64, Owner>,
     direct: HashMap<MapData, AddressKey, u8>,
@@ -112,6 +120,8 @@ pub struct ProgramStats {
 pub struct RawBatch {
     /// Records of the ring, each with its length in its header.
     pub news: Vec<u8>,
+    /// Those of the other ring: what was said. They go no further than the one who reads them.
+    pub payload: Vec<u8>,
     /// Rows of a totals pass.
     pub seen: Vec<u8>,
     pub spilled_sockets: Vec<u8>,
@@ -123,6 +133,7 @@ pub struct RawBatch {
 impl RawBatch {
     pub fn clear(&mut self) {
         self.news.clear();
+        self.payload.clear();
         self.seen.clear();
         self.spilled_sockets.clear();
         self.spilled_sums.clear();
@@ -130,9 +141,18 @@ impl RawBatch {
         self.files = Vec::new();
     }
 
+    /// For a recording: what was said stays here.
+    pub fn without_payload(&self) -> Self {
+        Self {
+            payload: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         let parts = [
             &self.news,
+            &self.payload,
             &self.seen,
             &self.spilled_sockets,
             &self.spilled_sums,
@@ -174,12 +194,8 @@ impl Kernel {
                 .iter()
                 .zip(loaded.attached)
                 .all(|(unit, attached)| attached || self.is_off(unit.feature))
-                && (loaded.hook.is_some() || self.hook_is_off())
+                && self.hook_is_complete(loaded.hook)
         })
-    }
-
-    fn hook_is_off(&self) -> bool {
-        self.setup.socket_hook == SocketHook::Off || self.is_off(feature::SOCKET_IO)
     }
 
     fn is_off(&self, feature: &str) -> bool {
@@ -247,46 +263,6 @@ impl Kernel {
         self.ensure_hook(&btf, features);
     }
 
-    /// The first hook that loads, of those that may be used.
-    fn ensure_hook(&mut self, btf: &aya::Btf, features: &Features) {
-        let (off, wanted) = (self.hook_is_off(), self.setup.socket_hook);
-        let Some(loaded) = &mut self.loaded else { return };
-        if off {
-            features.set(
-                feature::SOCKET_IO,
-                State::Off,
-                "configured",
-                "the configuration says so",
-            );
-            return;
-        }
-        if loaded.hook.is_some() {
-            return;
-        }
-        let usable = |hook: &&Hook| wanted == SocketHook::Auto || wanted == hook.kind;
-        for hook in HOOKS.iter().filter(usable) {
-            let attached = hook
-                .units
-                .iter()
-                .try_for_each(|unit| attach(&mut loaded.ebpf, unit, btf, &self.setup).map(drop));
-            match attached {
-                Ok(()) => {
-                    loaded.hook = Some(hook);
-                    if hook.lacks.is_empty() {
-                        features.ok(feature::SOCKET_IO);
-                    } else {
-                        features.degraded(feature::SOCKET_IO, "receives_only", hook.lacks);
-                    }
-                    return;
-                }
-                Err(error) => {
-                    hook.units.iter().for_each(|unit| detach(&mut loaded.ebpf, unit));
-                    features.degraded(feature::SOCKET_IO, error.reason(), hint(&error));
-                }
-            }
-        }
-    }
-
     fn all_degraded(&self, features: &Features, error: &KernelError) {
         let (reason, hint) = (error.reason(), hint(error));
         match error {
@@ -299,7 +275,8 @@ impl Kernel {
             }
         }
         features.degraded(feature::NEWS_RING, reason, hint.clone());
-        for unit in UNITS.iter().chain(HOOKS[0].units) {
+        let reading = if self.setup.dns { HOOKS[0].reading } else { &[] };
+        for unit in UNITS.iter().chain(HOOKS[0].units).chain(reading) {
             features.degraded(unit.feature, reason, hint.clone());
         }
     }
@@ -317,6 +294,19 @@ impl Kernel {
                 return false;
             };
             batch.news.extend_from_slice(&record);
+        }
+        true
+    }
+
+    /// Reads at most `limit` records of what was said. After the news: the answer of a name server then comes with the
+    /// connections it has led to, or before. `true`: there is more.
+    pub fn read_payload(&mut self, batch: &mut RawBatch, limit: usize) -> bool {
+        let Some(loaded) = &mut self.loaded else { return false };
+        for _ in 0..limit {
+            let Some(record) = loaded.payload.next() else {
+                return false;
+            };
+            batch.payload.extend_from_slice(&record);
         }
         true
     }
@@ -374,7 +364,7 @@ impl Kernel {
     pub fn program_stats(&self) -> Vec<ProgramStats> {
         let Some(loaded) = &self.loaded else { return Vec::new() };
         let attached = UNITS.iter().zip(loaded.attached).filter(|(_, attached)| *attached);
-        let hook = loaded.hook.map_or(&[][..], |hook| hook.units);
+        let hook = loaded.hook.map_or(&[][..], |hook| hook.units());
         attached
             .map(|(unit, _)| unit)
             .chain(hook)
@@ -406,12 +396,13 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
     for (index, (offset, (structure, field))) in offsets.iter_mut().zip(FIELDS).enumerate() {
         *offset = match kernel.offset(structure, field) {
             // The verifier refuses the program that would read there, and that one alone.
-            Err(_) if index >= FIRST_OF_FILES => u32::MAX,
+            Err(_) if index >= FIRST_OPTIONAL => u32::MAX,
             found => found?,
         };
     }
     let group_dead = u32::from(kernel.tracepoint_args("sched_process_exit") == Some(2));
     let kernel_socket = kernel.bit("sock", "sk_kern_sock")?;
+    let registers = registers::offsets(&kernel);
     // Older kernels, and those that are built without it, lack some or all.
     let mptcp = MPTCP_FIELDS.map(|(structure, field)| kernel.offset(structure, field).unwrap_or(u32::MAX));
     drop(kernel);
@@ -423,12 +414,17 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
         .override_global("ASKS_FOR_ROUTES", &u32::from(setup.asks_for_routes), true)
         .override_global("KERNEL_SOCKET_BIT", &kernel_socket, true)
         .override_global("MPTCP", &mptcp[..], true)
+        .override_global("REGISTERS", &registers[..], true)
+        .override_global("CALLS", &registers::CALLS[..], true)
+        .override_global("DNS", &setup.dns_ports[..], true)
         .map_max_entries(map::NEWS, setup.ring_bytes)
+        .map_max_entries(map::PAYLOAD, setup.payload_ring_bytes)
         .load(object)?;
     let mut take = |name| ebpf.take_map(name).ok_or(KernelError::NoMap { name });
     let typed = |name| move |source| KernelError::Map { name, source };
     Ok(Loaded {
         news: RingBuf::try_from(take(map::NEWS)?).map_err(typed(map::NEWS))?,
+        payload: RingBuf::try_from(take(map::PAYLOAD)?).map_err(typed(map::PAYLOAD))?,
         listeners: HashMap::try_from(take(map::LISTENERS)?).map_err(typed(map::LISTENERS))?,
         parents: HashMap::try_from(take(map::PARENTS)?).map_err(typed(map::PARENTS))?,
         direct: HashMap::try_from(take(map::DIRECT)?).map_err(typed(map::DIRECT))?,

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The hooks of who sends and receives, for those who also want to know what is said.
+use crate::{
+    accept::{is_inet, used_by_somebody},
+    kernel::load,
+    segment::{MSG_PEEK, is_wanted, segment, way},
+    tcp::IPPROTO_TCP,
+};
+use aya_ebpf::{
+    macros::{btf_tracepoint, fexit},
+    programs::{BtfTracePointContext, FExitContext},
+};
+use tarsier_common::{AF_INET, AF_INET6, Field};
+
+const IPPROTO_UDP: u16 = 17;
+
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn l7_sent(ctx: BtfTracePointContext) -> i32 {
+    unsafe { moved::<true>(ctx.arg(0), ctx.arg(1), 0) };
+    0
+}
+
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn l7_received(ctx: BtfTracePointContext) -> i32 {
+    unsafe { moved::<false>(ctx.arg(0), ctx.arg(1), ctx.arg(2)) };
+    0
+}
+
+#[inline(always)]
+unsafe fn moved<const SENT: bool>(sk: *const u8, result: i32, flags: i32) {
+    unsafe {
+        if !is_inet(sk) {
+            return;
+        }
+        match load::<u16>(sk, Field::SK_PROTOCOL) {
+            IPPROTO_TCP => stream::<SENT>(sk, result, flags),
+            IPPROTO_UDP => datagram::<SENT, 0>(sk, result, flags),
+            _ => {}
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn stream<const SENT: bool>(sk: *const u8, result: i32, flags: i32) {
+    unsafe {
+        used_by_somebody(sk);
+        if result > 0 && flags & MSG_PEEK == 0 && is_wanted::<true, SENT>(sk) {
+            segment(sk, result as u32, way::STREAM | direction::<SENT>());
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn datagram<const SENT: bool, const SIX: u32>(sk: *const u8, result: i32, flags: i32) {
+    unsafe {
+        if result > 0 && flags & MSG_PEEK == 0 && is_wanted::<false, SENT>(sk) {
+            segment(sk, result as u32, SIX | direction::<SENT>());
+        }
+    }
+}
+
+#[inline(always)]
+const fn direction<const SENT: bool>() -> u32 {
+    if SENT { way::SENT } else { 0 }
+}
+
+// Since 5.19 the functions that receive have five arguments; before that these programs are refused.
+
+#[fexit(function = "tcp_sendmsg")]
+pub fn l7_sent_exit(ctx: FExitContext) -> i32 {
+    unsafe { stream_exit::<true>(ctx.arg(0), ctx.arg(3), 0) };
+    0
+}
+
+#[fexit(function = "tcp_recvmsg")]
+pub fn l7_received_exit(ctx: FExitContext) -> i32 {
+    unsafe { stream_exit::<false>(ctx.arg(0), ctx.arg(5), ctx.arg(3)) };
+    0
+}
+
+#[inline(always)]
+unsafe fn stream_exit<const SENT: bool>(sk: *const u8, result: i32, flags: i32) {
+    unsafe {
+        if is_inet(sk) && load::<u16>(sk, Field::SK_PROTOCOL) == IPPROTO_TCP {
+            stream::<SENT>(sk, result, flags);
+        }
+    }
+}
+
+#[fexit(function = "udp_sendmsg")]
+pub fn l7_udp_sent_exit(ctx: FExitContext) -> i32 {
+    unsafe { datagram_exit::<true, 0>(ctx.arg(0), ctx.arg(3), 0) };
+    0
+}
+
+#[fexit(function = "udp_recvmsg")]
+pub fn l7_udp_received_exit(ctx: FExitContext) -> i32 {
+    unsafe { datagram_exit::<false, 0>(ctx.arg(0), ctx.arg(5), ctx.arg(3)) };
+    0
+}
+
+#[fexit(function = "udpv6_sendmsg")]
+pub fn l7_udp6_sent_exit(ctx: FExitContext) -> i32 {
+    unsafe { datagram_exit::<true, { way::SIX }>(ctx.arg(0), ctx.arg(3), 0) };
+    0
+}
+
+#[fexit(function = "udpv6_recvmsg")]
+pub fn l7_udp6_received_exit(ctx: FExitContext) -> i32 {
+    unsafe { datagram_exit::<false, { way::SIX }>(ctx.arg(0), ctx.arg(5), ctx.arg(3)) };
+    0
+}
+
+/// What an IPv6 socket sends to an IPv4 address goes through both functions.
+#[inline(always)]
+unsafe fn datagram_exit<const SENT: bool, const SIX: u32>(sk: *const u8, result: i32, flags: i32) {
+    unsafe {
+        let family = if SIX != 0 { AF_INET6 } else { AF_INET };
+        if load::<u16>(sk, Field::SK_FAMILY) == family && load::<u16>(sk, Field::SK_PROTOCOL) == IPPROTO_UDP {
+            datagram::<SENT, SIX>(sk, result, flags);
+        }
+    }
+}

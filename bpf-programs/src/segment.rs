@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What is said on sockets that somebody has to read, for now those of name servers and their clients, into a ring of its
+//! own: however much it is, news finds its room.
+use crate::{
+    call::{self, Place},
+    kernel::{is_kernels, is_own, load, owner},
+    maps::{PAYLOAD, SEGMENT_DRAFT, SegmentDraft, TALKS, Talk, address},
+    news::{NO_WAKEUP, count, header},
+};
+use aya_ebpf::helpers::generated as h;
+use core::{
+    ffi::c_void,
+    ptr::{addr_of, addr_of_mut, null_mut},
+};
+use tarsier_common::{DNS_PORTS, Field, SEGMENT_MAX, SegmentRecord, column, kind};
+
+/// Where name servers are asked, host order; the rest is zero.
+#[unsafe(no_mangle)]
+static DNS: [u16; DNS_PORTS] = [0; DNS_PORTS];
+
+/// Which program runs: two that run at once on a processor must not write into the same draft.
+pub mod way {
+    pub const SENT: u32 = 1;
+    pub const STREAM: u32 = 2;
+    /// The kernel's function for IPv6.
+    pub const SIX: u32 = 4;
+    pub const COUNT: usize = 8;
+}
+
+pub const MSG_PEEK: i32 = 2;
+/// PF_IO_WORKER: its registers are copies.
+const PF_IO_WORKER: u32 = 0x10;
+const PF_KTHREAD: u32 = 0x20_0000;
+
+#[inline(always)]
+fn is_dns(port: u16) -> bool {
+    let ports = addr_of!(DNS).cast::<u16>();
+    // The rest is zero, which is nobody's port.
+    port != 0 && (0..DNS_PORTS).any(|i| unsafe { ports.add(i).read_volatile() } == port)
+}
+
+#[inline(always)]
+unsafe fn remote_port(sk: *const u8) -> u16 {
+    unsafe { u16::from_be(load(sk, Field::SK_REMOTE_PORT)) }
+}
+
+#[inline(always)]
+unsafe fn talk(sk: *const u8, flags: u64) -> *mut Talk {
+    unsafe { h::bpf_sk_storage_get(address(&TALKS), sk as *mut c_void, null_mut(), flags) as *mut Talk }
+}
+
+const CREATE: u64 = 1;
+
+/// Whether it is worth more than a look: for most it is not, and this is all that they cost.
+#[inline(always)]
+pub unsafe fn is_wanted<const STREAM: bool, const SENT: bool>(sk: *const u8) -> bool {
+    unsafe {
+        if is_dns(load(sk, Field::SK_PORT)) {
+            return true;
+        }
+        let remote = remote_port(sk);
+        if STREAM || remote != 0 {
+            return is_dns(remote);
+        }
+        // Not connected: the call says where it goes, and what comes back is for those who have asked.
+        if SENT {
+            return true;
+        }
+        let talk = talk(sk, 0);
+        !talk.is_null() && (*talk).asked != 0
+    }
+}
+
+/// `way`: bits of that, constants where this is called. Apart, for the stack's sake.
+#[inline(never)]
+pub unsafe fn segment(sk: *const u8, len: u32, way: u32) {
+    unsafe {
+        let task = h::bpf_get_current_task_btf() as *const u8;
+        let task_flags: u32 = load(task, Field::TASK_FLAGS);
+        if task_flags & PF_KTHREAD != 0 || is_kernels(sk) || is_own(load(task, Field::TASK_TGID)) {
+            return;
+        }
+        let (sent, stream) = (way & way::SENT != 0, way & way::STREAM != 0);
+        let call = if task_flags & PF_IO_WORKER != 0 {
+            None
+        } else {
+            call::running(task, sk, sent)
+        };
+        if !stream && sent && !is_dns(load(sk, Field::SK_PORT)) && remote_port(sk) == 0 {
+            let port = call.as_ref().and_then(|call| call.port());
+            if !port.is_some_and(is_dns) {
+                return;
+            }
+            let talk = talk(sk, CREATE);
+            if talk.is_null() {
+                return;
+            }
+            // What comes back is an answer.
+            (*talk).asked = 1;
+        }
+        count(kind::DNS, column::OBSERVED);
+        let Some(draft) = SEGMENT_DRAFT.get_ptr_mut(way) else {
+            return count(kind::DNS, column::LOST);
+        };
+        let mut position = 0;
+        if stream {
+            let talk = talk(sk, CREATE);
+            if talk.is_null() {
+                return count(kind::DNS, column::LOST);
+            }
+            let at = if sent {
+                addr_of_mut!((*talk).sent)
+            } else {
+                addr_of_mut!((*talk).received)
+            };
+            position = *at;
+            *at = position + u64::from(len);
+        }
+        let record = addr_of_mut!((*draft).record);
+        owner(task, &mut *addr_of_mut!((*record).owner));
+        (*record).cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
+        (*record).position = position;
+        (*record).len = len;
+        (*record).stream = u8::from(stream);
+        (*record).sent = u8::from(sent);
+        let place = call.and_then(|call| call.place(|| talk(sk, CREATE)));
+        hand_over(draft, place.as_ref(), len);
+    }
+}
+
+#[inline(always)]
+unsafe fn hand_over(draft: *mut SegmentDraft, place: Option<&Place>, len: u32) {
+    unsafe {
+        let wanted = len.min(SEGMENT_MAX as u32);
+        let copied = match place {
+            Some(place) => call::copy(place, draft, wanted),
+            None => 0,
+        };
+        let copied = call::bounded(draft, copied);
+        let size = size_of::<SegmentRecord>() + copied as usize;
+        let record = addr_of_mut!((*draft).record);
+        (*record).header = header::<SegmentRecord>(kind::DNS, 0);
+        (*record).header.len = size as u32;
+        (*record).copied = copied;
+        let bytes = core::slice::from_raw_parts(draft.cast::<u8>(), size);
+        let sent = PAYLOAD.output_untyped::<[u8]>(bytes, NO_WAKEUP).is_ok();
+        count(kind::DNS, if sent { column::SENT } else { column::LOST });
+    }
+}

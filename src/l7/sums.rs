@@ -1,0 +1,102 @@
+//! What one reading adds up to.
+use super::Output;
+use crate::{
+    base::ids::ProcKey,
+    decode::{
+        DnsAnswered, DnsRequests, DnsStatus, DnsUnanswered, Latency, Owner, Protocol, Role, Unparsed, UnparsedReason,
+    },
+};
+use std::collections::BTreeMap;
+
+/// Kinds of questions in one reading, and answers for the table of names: a ring holds fewer messages than that unless
+/// somebody makes them up.
+const MAX_ROWS: usize = 16_384;
+
+type Kind = (ProcKey, Role, u16, Box<str>, DnsStatus);
+
+#[derive(Default)]
+pub(super) struct Sums {
+    answers: Vec<DnsAnswered>,
+    requests: BTreeMap<Kind, (Owner, Latency)>,
+    unanswered: BTreeMap<ProcKey, (Owner, u64)>,
+    unparsed: BTreeMap<(ProcKey, Protocol, UnparsedReason), (Owner, u64)>,
+}
+
+/// What a request counts under.
+pub(super) struct Request {
+    pub(super) owner: Owner,
+    pub(super) role: Role,
+    pub(super) question_type: u16,
+    pub(super) domain: Box<str>,
+    pub(super) status: DnsStatus,
+}
+
+impl Sums {
+    pub(super) fn request(&mut self, request: Request, latency_ns: u64) {
+        let owner = request.owner;
+        let kind = (
+            owner.process,
+            request.role,
+            request.question_type,
+            request.domain,
+            request.status,
+        );
+        if self.requests.len() >= MAX_ROWS && !self.requests.contains_key(&kind) {
+            return self.unparsed(&owner, Protocol::Dns, UnparsedReason::Crowded);
+        }
+        let (_, latency) = self.requests.entry(kind).or_insert((owner, Latency::default()));
+        latency.observe(latency_ns);
+    }
+
+    /// Too many of them are no loss of a count: the names are then shown as addresses.
+    pub(super) fn answer(&mut self, answer: DnsAnswered) {
+        if self.answers.len() < MAX_ROWS {
+            self.answers.push(answer);
+        }
+    }
+
+    pub(super) fn unanswered(&mut self, owner: &Owner) {
+        self.unanswered.entry(owner.process).or_insert((*owner, 0)).1 += 1;
+    }
+
+    pub(super) fn unparsed(&mut self, owner: &Owner, protocol: Protocol, reason: UnparsedReason) {
+        let key = (owner.process, protocol, reason);
+        self.unparsed.entry(key).or_insert((*owner, 0)).1 += 1;
+    }
+
+    pub(super) fn take(&mut self) -> Output {
+        let Self {
+            answers,
+            requests,
+            unanswered,
+            unparsed,
+        } = std::mem::take(self);
+        let request = |((_, role, question_type, domain, status), (owner, latency))| DnsRequests {
+            owner,
+            role,
+            question_type,
+            domain,
+            status,
+            latency,
+        };
+        let unparsed_row = |((_, protocol, reason), (owner, count))| Unparsed {
+            owner,
+            protocol,
+            reason,
+            count,
+        };
+        Output {
+            answers,
+            requests: requests.into_iter().map(request).collect(),
+            unanswered: unanswered
+                .into_values()
+                .map(|(owner, count)| DnsUnanswered {
+                    owner,
+                    role: Role::Client,
+                    count,
+                })
+                .collect(),
+            unparsed: unparsed.into_iter().map(unparsed_row).collect(),
+        }
+    }
+}
