@@ -62,7 +62,8 @@ pub struct Limits {
     pub questions_per_socket: usize,
     /// That wait on all sockets. More are not counted.
     pub questions: usize,
-    /// Of one message, for each direction of a stream. The rest of a longer one counts as cut off.
+    /// Of one message, for each direction of a stream, and as many again of segments that came too early. The rest of a
+    /// longer message counts as cut off.
     pub stream_bytes: usize,
 }
 

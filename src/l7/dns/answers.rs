@@ -20,7 +20,7 @@ const MAX_RECORDS: u16 = 1024;
 
 enum Data {
     Address(IpAddr),
-    Alias(Name),
+    Alias(Box<Name>),
     Other,
 }
 
@@ -56,7 +56,7 @@ impl Record {
                 if inside.at() != reader.at() {
                     return Err(ParseError::Malformed);
                 }
-                Data::Alias(target)
+                Data::Alias(Box::new(target))
             }
             _ => Data::Other,
         };
@@ -99,7 +99,7 @@ pub(super) fn addresses(reader: Reader<'_>, count: u16, asked: &Name, cut: bool)
 }
 
 /// The name, what it is an alias of, and so on, in whatever order they stand.
-fn chain<'a>(asked: &'a Name, aliases: &'a [(Name, Name)]) -> Vec<&'a [u8]> {
+fn chain<'a>(asked: &'a Name, aliases: &'a [(Name, Box<Name>)]) -> Vec<&'a [u8]> {
     let mut names = vec![asked.wire()];
     let mut last = asked.wire();
     while names.len() <= MAX_LINKS

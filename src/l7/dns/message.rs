@@ -102,13 +102,18 @@ pub(super) fn is_plausible(len: usize, begin: &[u8]) -> bool {
     let Ok(header) = Header::read(&mut Reader::new(begin)) else {
         return false;
     };
-    let questions = match (header.questions, header.is_answer()) {
-        (1, _) => len >= MIN_LEN,
+    let counts = match (header.questions, header.is_answer()) {
+        // A question has neither a status nor, unless it is an update, an answer.
+        (1, false) => {
+            let asks = header.flags & Header::OPCODE == 0;
+            len >= MIN_LEN && header.status() == DnsStatus::OK && (header.answers == 0 || !asks)
+        }
+        (1, true) => len >= MIN_LEN,
         // Errors, and all but the first part of a transfer.
         (0, true) => len >= HEADER_LEN,
         _ => false,
     };
-    questions && header.has_known_opcode() && header.flags & Header::RESERVED == 0
+    counts && header.has_known_opcode() && header.flags & Header::RESERVED == 0
 }
 
 pub(super) struct Question {

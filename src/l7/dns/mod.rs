@@ -7,6 +7,7 @@ mod answers;
 pub mod domain;
 mod message;
 mod name;
+mod order;
 mod stream;
 mod waiting;
 
@@ -16,43 +17,44 @@ use crate::{
     decode::{DnsAnswered, DnsStatus, Owner, Protocol, Role, UnparsedReason},
 };
 use message::{Answer, Body, ParseError};
-use std::net::IpAddr;
-use stream::{Piece, Stream};
+use order::Way;
+use std::{collections::BTreeSet, net::IpAddr};
+use stream::Piece;
 use waiting::{Asked, Early, EarlyAnswers, Line, Questions, Waiting};
 
-/// Then a stream's place is forgotten. It is found again at the next message.
+/// Then a connection is forgotten. The place in it is found again at the next message.
 const IDLE_NS: u64 = 120_000_000_000;
 
 pub(super) struct Dns {
     exchanges: Exchanges,
-    streams: Table<u64, Connection>,
+    connections: Table<u64, Connection>,
+    /// Of which segments wait for others that went before.
+    waiting: BTreeSet<u64>,
     stream_bytes: usize,
-    /// Before that no stream has been idle for long.
+    /// Before that no connection has been idle for long.
     idle_ns: u64,
     evicted: u64,
 }
 
 struct Connection {
-    sent: Stream,
-    received: Stream,
+    sent: Way,
+    received: Way,
     owner: Owner,
     last_ns: u64,
 }
 
 impl Connection {
+    fn ways(&mut self) -> [&mut Way; 2] {
+        [&mut self.sent, &mut self.received]
+    }
+
     /// What has begun is never to be completed.
-    fn end(&mut self, socket: u64, exchanges: &mut Exchanges, sums: &mut Sums) {
-        for (stream, direction) in [
-            (&mut self.sent, Direction::Sent),
-            (&mut self.received, Direction::Received),
-        ] {
-            let heard = Heard {
-                socket,
-                owner: self.owner,
-                direction,
-                time_ns: self.last_ns,
-            };
-            stream.end(&mut |piece| exchanges.piece(heard, &piece, sums));
+    fn end(&mut self, stream_bytes: usize, exchanges: &mut Exchanges, sums: &mut Sums) {
+        let last = (self.owner, self.last_ns);
+        for way in self.ways() {
+            way.end(last, stream_bytes, &mut |segment, piece| {
+                exchanges.piece(segment, &piece, sums);
+            });
         }
     }
 }
@@ -64,7 +66,8 @@ impl Dns {
                 questions: Questions::new(limits),
                 early: EarlyAnswers::default(),
             },
-            streams: Table::new(limits.sockets),
+            connections: Table::new(limits.sockets),
+            waiting: BTreeSet::new(),
             stream_bytes: limits.stream_bytes.max(message::MIN_LEN),
             idle_ns: u64::MAX,
             evicted: 0,
@@ -72,67 +75,67 @@ impl Dns {
     }
 
     pub(super) fn apply(&mut self, segment: &Segment<'_>, sums: &mut Sums) {
-        let heard = Heard {
-            socket: segment.socket,
-            owner: segment.owner,
-            direction: segment.direction,
-            time_ns: segment.time_ns,
-        };
         match segment.transport {
             Transport::Datagram if segment.is_unreadable() => {
                 sums.unparsed(&segment.owner, Protocol::Dns, UnparsedReason::Unreadable);
             }
             Transport::Datagram => {
+                let bytes = segment.bytes();
                 let piece = Piece::Message {
-                    bytes: segment.bytes(),
-                    cut: segment.bytes().len() < segment.len as usize,
+                    bytes,
+                    cut: (bytes.len() as u64) < u64::from(segment.len),
                     began_ns: segment.time_ns,
                 };
-                self.exchanges.piece(heard, &piece, sums);
+                self.exchanges.piece(segment, &piece, sums);
             }
             // The end of a stream.
             Transport::Stream if segment.len == 0 => {}
-            Transport::Stream => self.stream(segment, heard, sums),
+            Transport::Stream => self.stream(segment, sums),
         }
     }
 
-    fn stream(&mut self, segment: &Segment<'_>, heard: Heard, sums: &mut Sums) {
-        if self.streams.len() >= self.streams.capacity() && !self.streams.contains_key(&heard.socket) {
+    fn stream(&mut self, segment: &Segment<'_>, sums: &mut Sums) {
+        let socket = segment.socket;
+        if self.connections.len() >= self.connections.capacity() && !self.connections.contains_key(&socket) {
             self.make_room(sums);
         }
         let new = || Connection {
-            sent: Stream::new(),
-            received: Stream::new(),
-            owner: heard.owner,
-            last_ns: heard.time_ns,
+            sent: Way::new(socket, Direction::Sent),
+            received: Way::new(socket, Direction::Received),
+            owner: segment.owner,
+            last_ns: segment.time_ns,
         };
-        let Some(connection) = self.streams.get_or_insert_with(heard.socket, new) else {
-            return sums.unparsed(&heard.owner, Protocol::Dns, UnparsedReason::Crowded);
+        let Some(connection) = self.connections.get_or_insert_with(socket, new) else {
+            return sums.unparsed(&segment.owner, Protocol::Dns, UnparsedReason::Crowded);
         };
-        connection.owner = heard.owner;
-        connection.last_ns = connection.last_ns.max(heard.time_ns);
+        connection.owner = segment.owner;
+        connection.last_ns = connection.last_ns.max(segment.time_ns);
         self.idle_ns = self.idle_ns.min(connection.last_ns.saturating_add(IDLE_NS));
-        let stream = match heard.direction {
+        let way = match segment.direction {
             Direction::Sent => &mut connection.sent,
             Direction::Received => &mut connection.received,
         };
         let exchanges = &mut self.exchanges;
-        stream.feed(segment, self.stream_bytes, &mut |piece| {
-            exchanges.piece(heard, &piece, sums);
+        way.feed(segment, self.stream_bytes, &mut |segment, piece| {
+            exchanges.piece(segment, &piece, sums);
         });
+        if way.is_waiting() {
+            self.waiting.insert(socket);
+        }
     }
 
     /// Once per reading.
     pub(super) fn expire(&mut self, now_ns: u64, sums: &mut Sums) {
+        self.expire_waiting(now_ns, sums);
         if now_ns >= self.idle_ns {
             let mut idle_ns = u64::MAX;
             let exchanges = &mut self.exchanges;
-            self.streams.retain(|socket, connection| {
+            self.connections.retain(|_, connection| {
                 let stays = now_ns.saturating_sub(connection.last_ns) < IDLE_NS;
                 if stays {
                     idle_ns = idle_ns.min(connection.last_ns.saturating_add(IDLE_NS));
                 } else {
-                    connection.end(*socket, exchanges, sums);
+                    connection.end(self.stream_bytes, exchanges, sums);
                 }
                 stays
             });
@@ -141,10 +144,26 @@ impl Dns {
         self.exchanges.expire(now_ns, sums);
     }
 
+    /// Before answers give up: what comes of a segment may be their question.
+    fn expire_waiting(&mut self, now_ns: u64, sums: &mut Sums) {
+        let (exchanges, connections) = (&mut self.exchanges, &mut self.connections);
+        self.waiting.retain(|socket| {
+            let Some(connection) = connections.get_mut(socket) else {
+                return false;
+            };
+            for way in connection.ways() {
+                way.expire(now_ns, self.stream_bytes, &mut |segment, piece| {
+                    exchanges.piece(segment, &piece, sums);
+                });
+            }
+            connection.sent.is_waiting() || connection.received.is_waiting()
+        });
+    }
+
     /// Several at a time: all have to be looked at.
     fn make_room(&mut self, sums: &mut Sums) {
         let mut last: Vec<_> = self
-            .streams
+            .connections
             .iter()
             .map(|(socket, connection)| (connection.last_ns, *socket))
             .collect();
@@ -154,10 +173,11 @@ impl Dns {
         }
         let limit = *last.select_nth_unstable(go - 1).1;
         let exchanges = &mut self.exchanges;
-        self.streams.retain(|socket, connection| {
+        self.connections.retain(|socket, connection| {
             let stays = (connection.last_ns, *socket) > limit;
             if !stays {
-                connection.end(*socket, exchanges, sums);
+                self.waiting.remove(socket);
+                connection.end(self.stream_bytes, exchanges, sums);
             }
             stays
         });
@@ -170,21 +190,11 @@ impl Dns {
             sockets: self.exchanges.questions.sockets(),
             questions: self.exchanges.questions.len(),
             early_answers: self.exchanges.early.len(),
-            streams: self.streams.len(),
-            stream_bytes: self.streams.values().map(buffered).sum(),
+            streams: self.connections.len(),
+            stream_bytes: self.connections.values().map(buffered).sum(),
             evicted: self.evicted + self.exchanges.questions.evicted(),
         }
     }
-}
-
-/// Where and when.
-#[derive(Clone, Copy)]
-struct Heard {
-    socket: u64,
-    owner: Owner,
-    direction: Direction,
-    /// Of its last byte.
-    time_ns: u64,
 }
 
 struct Exchanges {
@@ -201,29 +211,29 @@ struct Said {
 }
 
 impl Exchanges {
-    fn piece(&mut self, heard: Heard, piece: &Piece<'_>, sums: &mut Sums) {
+    fn piece(&mut self, segment: &Segment<'_>, piece: &Piece<'_>, sums: &mut Sums) {
         let reason = match *piece {
             Piece::Lost(reason) => reason,
             Piece::Message { bytes, cut, began_ns } => {
                 // What is received teaches the one who asked.
-                match message::parse(bytes, cut, heard.direction == Direction::Received) {
-                    Ok(message) => return self.message(heard, message.id, message.body, began_ns, sums),
+                match message::parse(bytes, cut, segment.direction == Direction::Received) {
+                    Ok(message) => return self.message(segment, message.id, message.body, began_ns, sums),
                     Err(ParseError::Short) if cut => UnparsedReason::Cut,
                     Err(ParseError::Short | ParseError::Malformed) => UnparsedReason::Malformed,
                     Err(ParseError::Unsupported) => UnparsedReason::Unsupported,
                 }
             }
         };
-        sums.unparsed(&heard.owner, Protocol::Dns, reason);
+        sums.unparsed(&segment.owner, Protocol::Dns, reason);
     }
 
-    fn message(&mut self, heard: Heard, id: u16, body: Body, began_ns: u64, sums: &mut Sums) {
-        let role = match (&body, heard.direction) {
+    fn message(&mut self, segment: &Segment<'_>, id: u16, body: Body, began_ns: u64, sums: &mut Sums) {
+        let role = match (&body, segment.direction) {
             (Body::Question(_), Direction::Sent) | (Body::Answer(_), Direction::Received) => Role::Client,
             (Body::Question(_), Direction::Received) | (Body::Answer(_), Direction::Sent) => Role::Server,
         };
         let line = Line {
-            socket: heard.socket,
+            socket: segment.socket,
             role,
             id,
         };
@@ -231,12 +241,12 @@ impl Exchanges {
             Body::Question(question) => {
                 let waiting = Waiting {
                     asked: Asked::from(&question),
-                    owner: heard.owner,
-                    time_ns: heard.time_ns,
+                    owner: segment.owner,
+                    time_ns: segment.time_ns,
                 };
                 self.question(line, waiting, sums);
             }
-            Body::Answer(answer) => self.answer(line, heard.owner, answer, began_ns, sums),
+            Body::Answer(answer) => self.answer(line, segment.owner, answer, began_ns, sums),
         }
     }
 
@@ -316,3 +326,6 @@ fn exchange(role: Role, waiting: &Waiting, said: Said, sums: &mut Sums) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

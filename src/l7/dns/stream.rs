@@ -84,6 +84,11 @@ impl Stream {
         self.buffer.len()
     }
 
+    /// Something is missing before that.
+    pub(super) fn is_behind(&self, position: u64) -> bool {
+        self.next.is_some_and(|next| next < position)
+    }
+
     /// `limit`: bytes to keep of one message.
     pub(super) fn feed(&mut self, segment: &Segment<'_>, limit: usize, emit: &mut impl FnMut(Piece<'_>)) {
         let position = segment.position;
@@ -109,7 +114,9 @@ impl Stream {
         }
     }
 
-    fn bytes(&mut self, mut rest: &[u8], time_ns: u64, limit: usize, emit: &mut impl FnMut(Piece<'_>)) {
+    fn bytes(&mut self, segment: &[u8], time_ns: u64, limit: usize, emit: &mut impl FnMut(Piece<'_>)) {
+        let mut rest = segment;
+        let mut carried = !self.buffer.is_empty();
         while !rest.is_empty() {
             if self.skip > 0 {
                 let skipped = rest.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
@@ -139,11 +146,19 @@ impl Stream {
             rest = after;
             match Head::of(&self.buffer) {
                 Head::Open => {}
-                Head::Nonsense => return self.lose(self.nonsense(), emit),
+                Head::Nonsense => {
+                    self.lose(self.nonsense(), emit);
+                    // What came before was not the begin of a message: this may be.
+                    if !std::mem::take(&mut carried) {
+                        return;
+                    }
+                    rest = segment;
+                }
                 Head::Known(len) => {
                     self.place = Place::Known;
                     if self.buffer.len() >= PREFIX_LEN + len.min(limit) {
                         let frame = std::mem::take(&mut self.buffer);
+                        carried = false;
                         self.skip = (PREFIX_LEN + len - frame.len()) as u64;
                         self.message(&frame, self.skip > 0, emit);
                     }
