@@ -20,7 +20,7 @@ const MAX_RECORDS: u16 = 1024;
 
 enum Data {
     Address(IpAddr),
-    Alias(Box<Name>),
+    Alias(Name),
     Other,
 }
 
@@ -56,7 +56,7 @@ impl Record {
                 if inside.at() != reader.at() {
                     return Err(ParseError::Malformed);
                 }
-                Data::Alias(Box::new(target))
+                Data::Alias(target)
             }
             _ => Data::Other,
         };
@@ -66,30 +66,36 @@ impl Record {
 
 /// The reader stands at the first of `count` records. Of a cut message those that are whole.
 pub(super) fn addresses(reader: Reader<'_>, count: u16, asked: &Name, cut: bool) -> Result<Vec<IpAddr>, ParseError> {
-    let count = count.min(MAX_RECORDS);
     let mut aliases = Vec::new();
+    let mut addresses = Vec::new();
     let mut records = reader;
     let mut whole = 0;
-    for _ in 0..count {
+    for _ in 0..count.min(MAX_RECORDS) {
         let record = match Record::read(&mut records) {
             Ok(record) => record,
             Err(ParseError::Short) if cut => break,
             Err(error) => return Err(error),
         };
         whole += 1;
-        if let Data::Alias(target) = record.data
-            && aliases.len() < MAX_ALIASES
-        {
-            aliases.push((record.name, target));
+        match record.data {
+            Data::Address(address) if record.name == *asked && addresses.len() < MAX_ADDRESSES => {
+                addresses.push(address)
+            }
+            Data::Alias(target) if aliases.len() < MAX_ALIASES => aliases.push((record.name, target)),
+            Data::Address(_) | Data::Alias(_) | Data::Other => {}
         }
     }
     let names = chain(asked, &aliases);
-    let mut addresses = Vec::new();
+    if names.len() == 1 {
+        return Ok(addresses);
+    }
+    // Only now is it known which other names are the same host's.
+    addresses.clear();
     let mut records = reader;
     for _ in 0..whole {
         let record = Record::read(&mut records)?;
         if let Data::Address(address) = record.data
-            && names.contains(&record.name.wire())
+            && names.contains(&&record.name)
             && addresses.len() < MAX_ADDRESSES
         {
             addresses.push(address);
@@ -99,13 +105,13 @@ pub(super) fn addresses(reader: Reader<'_>, count: u16, asked: &Name, cut: bool)
 }
 
 /// The name, what it is an alias of, and so on, in whatever order they stand.
-fn chain<'a>(asked: &'a Name, aliases: &'a [(Name, Box<Name>)]) -> Vec<&'a [u8]> {
-    let mut names = vec![asked.wire()];
-    let mut last = asked.wire();
+fn chain<'a>(asked: &'a Name, aliases: &'a [(Name, Name)]) -> Vec<&'a Name> {
+    let mut names = vec![asked];
+    let mut last = asked;
     while names.len() <= MAX_LINKS
-        && let Some((_, target)) = aliases.iter().find(|(name, _)| name.wire() == last)
+        && let Some((_, target)) = aliases.iter().find(|(name, _)| name == last)
     {
-        last = target.wire();
+        last = target;
         names.push(last);
     }
     names

@@ -116,6 +116,7 @@ pub(super) fn is_plausible(len: usize, begin: &[u8]) -> bool {
     counts && header.has_known_opcode() && header.flags & Header::RESERVED == 0
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Question {
     pub(super) name: Name,
     pub(super) kind: u16,

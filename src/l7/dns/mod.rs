@@ -16,11 +16,11 @@ use crate::{
     base::table::Table,
     decode::{DnsAnswered, DnsStatus, Owner, Protocol, Role, UnparsedReason},
 };
-use message::{Answer, Body, ParseError};
+use message::{Answer, Body, ParseError, Question};
 use order::Way;
 use std::{collections::BTreeSet, net::IpAddr};
 use stream::Piece;
-use waiting::{Asked, Early, EarlyAnswers, Line, Questions, Waiting};
+use waiting::{Early, EarlyAnswers, Line, Questions, Waiting};
 
 /// Then a connection is forgotten. The place in it is found again at the next message.
 const IDLE_NS: u64 = 120_000_000_000;
@@ -240,7 +240,7 @@ impl Exchanges {
         match body {
             Body::Question(question) => {
                 let waiting = Waiting {
-                    asked: Asked::from(&question),
+                    question,
                     owner: segment.owner,
                     time_ns: segment.time_ns,
                 };
@@ -282,7 +282,7 @@ impl Exchanges {
         }
         let early = Early {
             line,
-            question: question.as_ref().map(Asked::from),
+            question,
             status,
             addresses,
             owner,
@@ -307,18 +307,18 @@ fn unasked(answer: &Early, sums: &mut Sums) {
 /// A question has its answer. One without any record counts like others: the Go agent leaves out those about `AAAA`, and
 /// with them half of what a resolver asks about a host without IPv6.
 fn exchange(role: Role, waiting: &Waiting, said: Said, sums: &mut Sums) {
-    let Asked { name, kind, .. } = &waiting.asked;
+    let Question { name, kind, .. } = &waiting.question;
     let request = Request {
         owner: waiting.owner,
         role,
         question_type: *kind,
-        domain: domain::domain(name, *kind),
+        domain: domain::domain(name.wire(), *kind),
         status: said.status,
     };
     sums.request(request, said.time_ns.saturating_sub(waiting.time_ns));
     if role == Role::Client
         && !said.addresses.is_empty()
-        && let Some(text) = name::text(name)
+        && let Some(text) = name::text(name.wire())
     {
         sums.answer(DnsAnswered {
             name: text.into(),

@@ -8,17 +8,21 @@ const MAX_POINTERS: usize = 32;
 const POINTER: u8 = 0xc0;
 
 /// As it stands in a message, in small letters and without pointers: what is the same name is the same bytes.
-#[derive(Clone, Copy)]
-pub(super) struct Name {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Name(Box<[u8]>);
+
+impl Name {
+    pub(super) fn wire(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+struct Writer {
     bytes: [u8; MAX_WIRE_LEN],
     len: usize,
 }
 
-impl Name {
-    pub(super) fn wire(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
-    }
-
+impl Writer {
     fn push(&mut self, bytes: &[u8]) -> Result<(), ParseError> {
         let end = self.len + bytes.len();
         let room = self.bytes.get_mut(self.len..end).ok_or(ParseError::Malformed)?;
@@ -28,11 +32,15 @@ impl Name {
         self.len = end;
         Ok(())
     }
+
+    fn done(&self) -> Name {
+        Name(self.bytes.get(..self.len).unwrap_or_default().into())
+    }
 }
 
 /// The reader stands behind the name then, wherever pointers led.
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<Name, ParseError> {
-    let mut name = Name {
+    let mut name = Writer {
         bytes: [0; MAX_WIRE_LEN],
         len: 0,
     };
@@ -71,7 +79,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Name, ParseError> {
     if pointers == 0 {
         *reader = part;
     }
-    Ok(name)
+    Ok(name.done())
 }
 
 /// With dots between the labels. `None`: the root, or a label has a dot in it, so that the text would be another name.

@@ -18,30 +18,6 @@ const SKEW_NS: u64 = 5_000_000;
 const EARLY_READINGS: u8 = 2;
 const MAX_EARLY: usize = 1024;
 
-/// What was asked, as it is kept.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) name: Box<[u8]>,
-    pub(super) kind: u16,
-    pub(super) class: u16,
-}
-
-impl Asked {
-    fn is(&self, question: &Question) -> bool {
-        (self.kind, self.class) == (question.kind, question.class) && *self.name == *question.name.wire()
-    }
-}
-
-impl From<&Question> for Asked {
-    fn from(question: &Question) -> Self {
-        Self {
-            name: question.name.wire().into(),
-            kind: question.kind,
-            class: question.class,
-        }
-    }
-}
-
 /// Which exchange on which socket. A server's socket hears from many clients, and they do not know of each other's ids.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Line {
@@ -51,7 +27,7 @@ pub(super) struct Line {
 }
 
 pub(super) struct Waiting {
-    pub(super) asked: Asked,
+    pub(super) question: Question,
     pub(super) owner: Owner,
     pub(super) time_ns: u64,
 }
@@ -177,7 +153,7 @@ impl Questions {
         let socket = self.sockets.get_mut(&line.socket)?;
         // Of a server's clients that ask the same under the same id, the one that asks again is the likelier to wait.
         let (key, _) = socket.with_id(line.role, line.id).find(|(_, waiting)| {
-            waiting.may_have_answer_at(time_ns) && question.is_none_or(|question| waiting.asked.is(question))
+            waiting.may_have_answer_at(time_ns) && question.is_none_or(|question| waiting.question == *question)
         })?;
         let waiting = socket.remove(&key)?;
         self.len -= 1;
@@ -237,7 +213,7 @@ impl Questions {
 /// An answer whose question nobody has heard yet, if there is one.
 pub(super) struct Early {
     pub(super) line: Line,
-    pub(super) question: Option<Asked>,
+    pub(super) question: Option<Question>,
     pub(super) status: DnsStatus,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) owner: Owner,
@@ -267,7 +243,10 @@ impl EarlyAnswers {
         let at = self.answers.iter().position(|answer| {
             answer.line == line
                 && waiting.may_have_answer_at(answer.time_ns)
-                && answer.question.as_ref().is_none_or(|asked| *asked == waiting.asked)
+                && answer
+                    .question
+                    .as_ref()
+                    .is_none_or(|question| *question == waiting.question)
         })?;
         self.answers.remove(at)
     }
