@@ -18,7 +18,7 @@ type Kind = (ProcKey, Role, u16, Box<str>, DnsStatus);
 pub(super) struct Sums {
     answers: Vec<DnsAnswered>,
     requests: BTreeMap<Kind, (Owner, Latency)>,
-    unanswered: BTreeMap<ProcKey, (Owner, u64)>,
+    unanswered: BTreeMap<(ProcKey, Role), (Owner, u64)>,
     unparsed: BTreeMap<(ProcKey, Protocol, UnparsedReason), (Owner, u64)>,
 }
 
@@ -55,8 +55,8 @@ impl Sums {
         }
     }
 
-    pub(super) fn unanswered(&mut self, owner: &Owner) {
-        self.unanswered.entry(owner.process).or_insert((*owner, 0)).1 += 1;
+    pub(super) fn unanswered(&mut self, owner: &Owner, role: Role) {
+        self.unanswered.entry((owner.process, role)).or_insert((*owner, 0)).1 += 1;
     }
 
     pub(super) fn unparsed(&mut self, owner: &Owner, protocol: Protocol, reason: UnparsedReason) {
@@ -85,17 +85,11 @@ impl Sums {
             reason,
             count,
         };
+        let unanswered_row = |((_, role), (owner, count))| DnsUnanswered { owner, role, count };
         Output {
             answers,
             requests: requests.into_iter().map(request).collect(),
-            unanswered: unanswered
-                .into_values()
-                .map(|(owner, count)| DnsUnanswered {
-                    owner,
-                    role: Role::Client,
-                    count,
-                })
-                .collect(),
+            unanswered: unanswered.into_iter().map(unanswered_row).collect(),
             unparsed: unparsed.into_iter().map(unparsed_row).collect(),
         }
     }

@@ -25,12 +25,17 @@ use waiting::{Early, EarlyAnswers, Line, Questions, Waiting};
 /// Then a connection is forgotten. The place in it is found again at the next message.
 const IDLE_NS: u64 = 120_000_000_000;
 
+/// Of all streams together. For more of them the longest idle ones make room.
+const MAX_BUFFERED: usize = 8 << 20;
+
 pub(super) struct Dns {
     exchanges: Exchanges,
     connections: Table<u64, Connection>,
     /// Of which segments wait for others that went before.
     waiting: BTreeSet<u64>,
     stream_bytes: usize,
+    /// Of all streams.
+    buffered: usize,
     /// Before that no connection has been idle for long.
     idle_ns: u64,
     evicted: u64,
@@ -44,6 +49,10 @@ struct Connection {
 }
 
 impl Connection {
+    fn buffered(&self) -> usize {
+        self.sent.buffered() + self.received.buffered()
+    }
+
     fn ways(&mut self) -> [&mut Way; 2] {
         [&mut self.sent, &mut self.received]
     }
@@ -69,6 +78,7 @@ impl Dns {
             connections: Table::new(limits.sockets),
             waiting: BTreeSet::new(),
             stream_bytes: limits.stream_bytes.max(message::MIN_LEN),
+            buffered: 0,
             idle_ns: u64::MAX,
             evicted: 0,
         }
@@ -116,11 +126,16 @@ impl Dns {
             Direction::Received => &mut connection.received,
         };
         let exchanges = &mut self.exchanges;
+        self.buffered -= way.buffered();
         way.feed(segment, self.stream_bytes, &mut |segment, piece| {
             exchanges.piece(segment, &piece, sums);
         });
+        self.buffered += way.buffered();
         if way.is_waiting() {
             self.waiting.insert(socket);
+        }
+        while self.buffered > MAX_BUFFERED {
+            self.make_room(sums);
         }
     }
 
@@ -135,6 +150,7 @@ impl Dns {
                 if stays {
                     idle_ns = idle_ns.min(connection.last_ns.saturating_add(IDLE_NS));
                 } else {
+                    self.buffered -= connection.buffered();
                     connection.end(self.stream_bytes, exchanges, sums);
                 }
                 stays
@@ -151,11 +167,13 @@ impl Dns {
             let Some(connection) = connections.get_mut(socket) else {
                 return false;
             };
+            self.buffered -= connection.buffered();
             for way in connection.ways() {
                 way.expire(now_ns, self.stream_bytes, &mut |segment, piece| {
                     exchanges.piece(segment, &piece, sums);
                 });
             }
+            self.buffered += connection.buffered();
             connection.sent.is_waiting() || connection.received.is_waiting()
         });
     }
@@ -177,6 +195,7 @@ impl Dns {
             let stays = (connection.last_ns, *socket) > limit;
             if !stays {
                 self.waiting.remove(socket);
+                self.buffered -= connection.buffered();
                 connection.end(self.stream_bytes, exchanges, sums);
             }
             stays
@@ -185,13 +204,12 @@ impl Dns {
     }
 
     pub(super) fn fill(&self) -> Fill {
-        let buffered = |connection: &Connection| connection.sent.buffered() + connection.received.buffered();
         Fill {
             sockets: self.exchanges.questions.sockets(),
             questions: self.exchanges.questions.len(),
             early_answers: self.exchanges.early.len(),
             streams: self.connections.len(),
-            stream_bytes: self.connections.values().map(buffered).sum(),
+            stream_bytes: self.buffered,
             evicted: self.evicted + self.exchanges.questions.evicted(),
         }
     }
@@ -240,6 +258,7 @@ impl Exchanges {
         match body {
             Body::Question(question) => {
                 let waiting = Waiting {
+                    role,
                     question,
                     owner: segment.owner,
                     time_ns: segment.time_ns,
@@ -260,7 +279,9 @@ impl Exchanges {
             return exchange(line.role, &waiting, said, sums);
         }
         let owner = waiting.owner;
-        let asked = self.questions.ask(line, waiting, &mut |owner| sums.unanswered(owner));
+        let asked = self.questions.ask(line, waiting, &mut |waiting| {
+            sums.unanswered(&waiting.owner, waiting.role)
+        });
         if asked.is_err() {
             sums.unparsed(&owner, Protocol::Dns, UnparsedReason::Crowded);
         }
@@ -296,7 +317,8 @@ impl Exchanges {
 
     fn expire(&mut self, now_ns: u64, sums: &mut Sums) {
         self.early.expire(now_ns, &mut |early| unasked(early, sums));
-        self.questions.expire(now_ns, &mut |owner| sums.unanswered(owner));
+        self.questions
+            .expire(now_ns, &mut |waiting| sums.unanswered(&waiting.owner, waiting.role));
     }
 }
 

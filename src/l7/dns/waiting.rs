@@ -27,6 +27,7 @@ pub(super) struct Line {
 }
 
 pub(super) struct Waiting {
+    pub(super) role: Role,
     pub(super) question: Question,
     pub(super) owner: Owner,
     pub(super) time_ns: u64,
@@ -112,7 +113,7 @@ impl Questions {
         &mut self,
         line: Line,
         waiting: Waiting,
-        unanswered: &mut impl FnMut(&Owner),
+        unanswered: &mut impl FnMut(&Waiting),
     ) -> Result<(), Full> {
         if !self.sockets.contains_key(&line.socket) && self.sockets.len() >= self.limits.sockets {
             self.make_room(unanswered);
@@ -137,7 +138,7 @@ impl Questions {
             }
         }
         for waiting in &gone {
-            unanswered(&waiting.owner);
+            unanswered(waiting);
         }
         self.number += 1;
         let key = (line.role, line.id, self.number);
@@ -163,7 +164,7 @@ impl Questions {
         Some(waiting)
     }
 
-    pub(super) fn expire(&mut self, now_ns: u64, unanswered: &mut impl FnMut(&Owner)) {
+    pub(super) fn expire(&mut self, now_ns: u64, unanswered: &mut impl FnMut(&Waiting)) {
         if now_ns < self.due_ns {
             return;
         }
@@ -175,7 +176,7 @@ impl Questions {
                     break;
                 }
                 if let Some(waiting) = socket.remove_oldest() {
-                    unanswered(&waiting.owner);
+                    unanswered(&waiting);
                     len -= 1;
                 }
             }
@@ -185,7 +186,7 @@ impl Questions {
     }
 
     /// Several at a time: all have to be looked at.
-    fn make_room(&mut self, unanswered: &mut impl FnMut(&Owner)) {
+    fn make_room(&mut self, unanswered: &mut impl FnMut(&Waiting)) {
         let mut newest: Vec<_> = self
             .sockets
             .iter()
@@ -201,7 +202,7 @@ impl Questions {
             let stays = (socket.newest_ns(), *cookie) > last;
             if !stays {
                 len -= socket.questions.len();
-                socket.questions.values().for_each(|waiting| unanswered(&waiting.owner));
+                socket.questions.values().for_each(|waiting| unanswered(waiting));
             }
             stays
         });

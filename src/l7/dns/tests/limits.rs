@@ -26,7 +26,7 @@ fn the_oldest_question_of_a_socket_makes_room() {
         node.wait(MS).datagram(1, Received, &question(id, "example.com", A));
         assert!(node.sessions.fill().questions <= 4);
     }
-    assert_eq!(lines(&node.take()), ["6 unanswered"]);
+    assert_eq!(lines(&node.take()), ["6 not answered"]);
     for id in 0..10 {
         node.datagram(1, Sent, &answer(id, 0, "example.com", A, &[]));
     }
@@ -74,6 +74,30 @@ fn the_longest_idle_stream_makes_room() {
     let streams = node.sessions.fill().streams as u64;
     assert_eq!(total(&node.take()), (0, 0, 100 - streams));
     assert_eq!(node.told(), [format!("{streams} cut")]);
+}
+
+#[test]
+fn all_streams_together_have_a_limit() {
+    let mut node = Node::with(Limits {
+        sockets: 100_000,
+        stream_bytes: 60_000,
+        ..limits()
+    });
+    let text = Record {
+        name: labels("a"),
+        data: Data::Text(vec![b'x'; 60_000]),
+    };
+    let half = &framed(&answer(1, 0, "a", A, &[text]))[..40_000];
+    for socket in 0..400 {
+        node.wait(MS).piece(socket, Sent, half);
+        let fill = node.sessions.fill();
+        assert!(fill.stream_bytes <= 8 << 20);
+        assert_eq!(fill.stream_bytes, 40_000 * fill.streams);
+        assert_eq!(fill.streams as u64 + fill.evicted, socket + 1);
+    }
+    assert!(node.sessions.fill().streams > 150);
+    assert_eq!(node.told(), ["400 unasked"]);
+    assert_eq!(node.sessions.fill().stream_bytes, 0);
 }
 
 #[test]

@@ -131,10 +131,7 @@ fn summed(lines: Vec<String>) -> Vec<String> {
     for line in lines {
         match line.split_once(' ').map(|(count, what)| (count.parse::<u64>(), what)) {
             Some((Ok(count), what)) => {
-                let order = [what.contains("Type"), what == "unanswered"]
-                    .iter()
-                    .position(|is| *is)
-                    .unwrap_or(2);
+                let order = usize::from(!what.contains("Type")) + usize::from(!what.ends_with("answered"));
                 *counts.entry((order, what.to_owned())).or_default() += count;
             }
             _ => names.push(line),
@@ -159,7 +156,11 @@ fn lines(output: &Output) -> Vec<String> {
         lines.push(format!("{count} {role} {kind} {} {status}", of.domain));
     }
     for of in &output.unanswered {
-        lines.push(format!("{} unanswered", of.count));
+        let what = match of.role {
+            Role::Client => "unanswered",
+            Role::Server => "not answered",
+        };
+        lines.push(format!("{} {what}", of.count));
     }
     for of in &output.unparsed {
         assert_eq!(of.protocol.as_str(), "dns");
