@@ -3,9 +3,12 @@ use crate::{Metrics, Sample, Script, binary, demand, place, require_root, requir
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
 };
+
+const DNSMASQ: &str = "/usr/sbin/dnsmasq";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Machine {
@@ -73,6 +76,9 @@ impl Emulator {
         if !(require_root() && require_tool(&tools)) {
             return None;
         }
+        if machine.is_this() && !demand("dnsmasq", Path::new(DNSMASQ).exists()) {
+            return None;
+        }
         let cache = target.join("tmp/kernels");
         Some(Self {
             machine,
@@ -95,7 +101,11 @@ impl Emulator {
         let agent = format!("{}:/tarsier", self.programs.agent.display());
         let workload = format!("{}:/workload", self.programs.workload.display());
         let script = file.to_string_lossy();
-        let console = self.emulate(&["run", machine, &kernel, &script, &agent, &workload]);
+        let mut arguments = vec!["run", machine, &kernel, &script, &agent, &workload];
+        // One that runs here runs there.
+        let name_server = self.machine.is_this().then(|| format!("{DNSMASQ}:/dnsmasq"));
+        arguments.extend(name_server.as_deref());
+        let console = self.emulate(&arguments);
         let release = kernel
             .rsplit_once("vmlinuz-")
             .map_or(kernel.as_str(), |(_, release)| release);
@@ -118,7 +128,8 @@ impl Emulator {
             if !is_broken(&console) {
                 break;
             }
-            eprintln!("the emulated machine broke: {console}");
+            // Not eprintln: the test runner would swallow it.
+            writeln!(io::stderr(), "the emulated machine broke: {console}").expect("stderr is open");
             console = self.script.run(arguments);
         }
         console
@@ -172,6 +183,11 @@ fn programs(machine: Machine, target: &Path) -> Option<Programs> {
 }
 
 impl Boot {
+    /// There was a `/dnsmasq`.
+    pub fn has_name_server(&self) -> bool {
+        self.machine.is_this()
+    }
+
     /// What the script printed between `BEGIN name` and `END name`.
     #[track_caller]
     pub fn section(&self, name: &str) -> &str {

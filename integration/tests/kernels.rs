@@ -29,14 +29,14 @@ const AMD64: [Row; 3] = [
     row("linux-image-6.12-cloud-amd64"),
     Row {
         environment: &["TARSIER__KERNEL__SOCKET_HOOK=receive"],
-        lacks: &["socket_io"],
+        lacks: &["dns", "socket_io"],
         ..row("linux-image-6.12-cloud-amd64")
     },
 ];
 const ARM64: [Row; 2] = [
     // The kernel of this architecture cannot attach to the end of a function before 6.4.
     Row {
-        lacks: &["socket_io"],
+        lacks: &["dns", "socket_io"],
         ..row("linux-image-cloud-arm64")
     },
     row("linux-image-6.12-cloud-arm64"),
@@ -72,6 +72,18 @@ enter client.service
 enter storm.service
 /workload storm --count 200 --kind exec
 /workload storm --count 200 --kind fork
+# Where there is one for this architecture: a hundred questions by IPv4 and IPv6, each for A and AAAA.
+if [ -x /dnsmasq ]; then
+  echo root:x:0:0:root:/:/bin/sh >/etc/passwd; echo root:x:0: >/etc/group
+  (enter resolver.service; /dnsmasq --no-daemon --user=root --no-resolv --no-hosts --local=/example/ --pid-file= \
+    --address=/one.example/192.0.2.1 --address=/one.example/2001:db8::1 --listen-address=127.0.0.1,::1 --bind-interfaces \
+    >/tmp/dnsmasq 2>&1) &
+  until nslookup one.example 127.0.0.1 >/dev/null 2>&1; do sleep 1; done
+  enter names.service
+  for server in 127.0.0.1 ::1; do
+    i=0; while [ $i -lt 50 ]; do i=$((i+1)); nslookup one.example $server >/dev/null || exit 1; done
+  done
+fi
 enter scrape.service
 for scrape in 1 2 3 4 5; do
   sleep 2; echo "BEGIN metrics $scrape"; wget -q -O - http://127.0.0.1:10300/metrics; echo "END metrics $scrape"
@@ -177,6 +189,7 @@ fn exact(boot: &Boot, metrics: &Metrics) {
             assert_eq!(of(name, destination), value, "{release}: {name} of {destination}");
         }
     }
+    questions(boot, metrics);
     let older = ("container_id", "/system.slice/older.service");
     for destination in ["127.0.0.1:8081", "[::1]:8081"] {
         let of = |name: &str| metrics.sum(name, &[older, ("destination", destination)]);
@@ -245,4 +258,33 @@ fn the_verifier_is_far_from_its_limit() {
         &format!("{} {}", release.trim(), std::env::consts::ARCH),
         &table,
     );
+}
+
+/// Nothing but zeroes where nobody could answer.
+fn questions(boot: &Boot, metrics: &Metrics) {
+    let asks = if boot.has_name_server() && !lacking(metrics).contains("dns") {
+        100.0
+    } else {
+        0.0
+    };
+    let client = ("container_id", "/system.slice/names.service");
+    for kind in ["TypeA", "TypeAAAA"] {
+        let labels = [
+            client,
+            ("domain", "one.example"),
+            ("request_type", kind),
+            ("status", "ok"),
+        ];
+        let asked = metrics.sum("container_dns_requests_total", &labels);
+        assert_eq!(asked, asks, "{}: {kind}", boot.release);
+    }
+    assert_eq!(
+        metrics.sum("tarsier_container_l7_unparsed_total", &[]),
+        0.0,
+        "{}",
+        boot.release
+    );
+    // Somebody else has asked until it answered.
+    let answered = metrics.sum("container_dns_inbound_requests_total", &[("status", "ok")]);
+    assert!(answered >= 2.0 * asks, "{}: {answered}", boot.release);
 }
