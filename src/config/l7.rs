@@ -27,7 +27,7 @@ impl Default for L7 {
         Self {
             dns: true,
             dns_ports: vec![53],
-            ring_bytes: ByteSize(1 << 20),
+            ring_bytes: ByteSize(4 << 20),
         }
     }
 }

@@ -147,7 +147,7 @@ impl Actor for FqdnActor {
         if self.settings.max_entries == 0 {
             features.set(feature::FQDN, State::Off, "configured", "the configuration says so");
         } else {
-            let hint = "nobody has told of an answer of a name server: destinations are shown by their addresses";
+            let hint = "no name server has answered anybody yet: destinations are shown by their addresses";
             features.set(feature::FQDN, State::Off, "no_answers", hint);
         }
         self.publish();

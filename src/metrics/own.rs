@@ -91,7 +91,9 @@ pub fn agent(of: &Agent<'_>) -> Vec<MetricFamily> {
     for (outcome, n) in of.fqdn.read() {
         series.add(&names::FQDN_ANSWERS, [outcome], n as f64);
     }
-    for (table, entries, capacity, rejected) in of.conntrack.tables().into_iter().chain(of.fqdn.table()) {
+    let report = of.kernel.report();
+    let tables = of.conntrack.tables().into_iter().chain(of.fqdn.table());
+    for (table, entries, capacity, rejected) in tables.chain(report.tables.iter().copied()) {
         series.add(&names::TABLE_ENTRIES, [table], entries as f64);
         series.add(&names::TABLE_CAPACITY, [table], capacity as f64);
         series.add(&names::TABLE_REJECTED, [table], rejected as f64);

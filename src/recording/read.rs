@@ -107,7 +107,6 @@ fn batch(mut payload: &[u8]) -> Option<Frame> {
     };
     let mut raw = RawBatch {
         news: part(&mut payload)?,
-        payload: Vec::new(),
         seen: part(&mut payload)?,
         spilled_sockets: part(&mut payload)?,
         spilled_sums: part(&mut payload)?,

@@ -32,7 +32,6 @@ fn recording() -> Vec<u8> {
     };
     let raw = RawBatch {
         news: vec![1, 2, 3],
-        payload: vec![9],
         seen: vec![],
         spilled_sockets: vec![4],
         spilled_sums: vec![5, 6],
@@ -83,7 +82,7 @@ fn what_was_written_is_read() {
     assert_eq!(frames.len(), 9);
     assert!(matches!(&frames[0], Frame::Preamble(preamble) if preamble.machine_id == "m"));
     assert!(matches!(&frames[1], Frame::Batch(now, raw)
-        if now.wall_ns == 3 && raw.news == [1, 2, 3] && raw.payload.is_empty() && raw.spilled_sockets == [4] && raw.spilled_sums == [5, 6] && raw.files == [7]));
+        if now.wall_ns == 3 && raw.news == [1, 2, 3] && raw.spilled_sockets == [4] && raw.spilled_sums == [5, 6] && raw.files == [7]));
     assert!(matches!(&frames[2], Frame::Answer(_, Answer::Cgroup { path: Some(path), .. }) if &**path == "/a"));
     assert!(matches!(&frames[3], Frame::Filters(_, filters) if filters.signals.tcp.deny[0].as_str() == "^/a"));
     assert!(matches!(&frames[4], Frame::DnsAnswered(now, answer)

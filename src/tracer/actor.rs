@@ -65,6 +65,8 @@ pub struct TracerActor {
     crowding: Crowding,
     pub(super) files: FilesPasses,
     sessions: Said,
+    /// Somebody wakes it when the ring of what is said fills up.
+    pub(super) watches: bool,
     next_retry_ns: u64,
     last_tick_ns: u64,
     pub(super) losses: Losses,
@@ -133,6 +135,7 @@ impl TracerActor {
             crowding: Crowding::new(blueprint.settings.inventory_interval),
             files: FilesPasses::new(blueprint.settings.files_interval),
             sessions: Said::default(),
+            watches: false,
             next_retry_ns: 0,
             last_tick_ns: blueprint.ctx.clock.monotonic_ns(),
             losses: Losses::default(),
@@ -158,6 +161,7 @@ impl TracerActor {
             self.stats.add_blind_ns(end_ns.saturating_sub(self.last_tick_ns));
         }
         self.last_tick_ns = end_ns;
+        self.watch_ring(context);
         self.drain(context);
     }
 
@@ -205,6 +209,8 @@ impl TracerActor {
     pub(super) fn drain(&mut self, context: &mut Context<Self>) {
         // Most connections are counted here; each reading waits for the kernel some milliseconds.
         const SUMS_INTERVAL: Duration = Duration::from_secs(1);
+        // They are added up before anybody has to take them.
+        const WORDS_PER_NEWS: usize = 16;
         let connected = |actor: Option<&Recipient<EventBatch>>| actor.cloned().filter(Recipient::connected);
         let fqdn = self.fqdn.as_ref().map(|fqdn| &fqdn.batches);
         let (Some(conntrack), Some(_), Some(_)) = (
@@ -245,7 +251,9 @@ impl TracerActor {
             }
             self.files.read(&mut kernel, &mut self.raw, now, &self.ctx);
             let news = kernel.read(&mut self.raw, self.settings.batch);
-            let said = kernel.read_payload(&mut self.raw, self.settings.batch);
+            let said = kernel.read_payload(WORDS_PER_NEWS * self.settings.batch, |record| {
+                self.sessions.hear(record)
+            });
             news || said
         };
         if let Some(error) = failed {
@@ -279,7 +287,7 @@ impl TracerActor {
             sweep_before_ns: sweep.then_some(now.monotonic_ns),
             inventory,
             routes: Vec::new(),
-            raw: self.settings.recording.then(|| self.raw.without_payload()),
+            raw: self.settings.recording.then(|| self.raw.clone()),
             queued: self.depth.queued(),
         };
         tell(&conntrack, batch);
@@ -292,9 +300,7 @@ impl TracerActor {
             answers,
             counts,
             malformed,
-        } = self.sessions.read(&self.raw.payload, now);
-        // Nobody needs it a second time.
-        self.raw.payload.clear();
+        } = self.sessions.take(now);
         let mut in_flight = self.ctx.ledger.take(counts);
         in_flight.split(malformed).settle_all(Reason::Malformed);
         in_flight.deliver();

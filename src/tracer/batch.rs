@@ -37,7 +37,7 @@ pub fn decode_batch(raw: &RawBatch) -> (Vec<Event>, Counts, Counts) {
 }
 
 /// Records one behind the other, each as long as its header says.
-pub(super) fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (header, _) = Header::read_from_prefix(bytes).ok()?;
         // What claims to be shorter than its header would be read for ever.

@@ -15,3 +15,4 @@ mod said;
 mod spills;
 pub mod stats;
 mod units;
+mod wake;

@@ -1,5 +1,4 @@
 //! From the payload ring to requests.
-use super::batch::records;
 use crate::{
     base::{ledger::Counts, now::Now},
     decode::{self, DnsAnswered, Event},
@@ -17,6 +16,8 @@ const LIMITS: Limits = Limits {
 /// Makes requests of what is said. What of it has not been answered yet goes with the actor; streams are found again.
 pub(super) struct Said {
     sessions: Sessions,
+    counts: Counts,
+    malformed: Counts,
 }
 
 /// Of one reading.
@@ -33,30 +34,35 @@ impl Default for Said {
     fn default() -> Self {
         Self {
             sessions: Sessions::new(LIMITS),
+            counts: Counts::default(),
+            malformed: Counts::default(),
         }
     }
 }
 
 impl Said {
-    /// Also where nothing was said: questions grow old.
-    pub(super) fn read(&mut self, payload: &[u8], now: Now) -> Heard {
-        let mut heard = Heard::default();
-        for record in records(payload) {
-            let Some(kind) = decode::kind_of(record) else { continue };
-            heard.counts.add(kind, 1);
-            match decode::segment(record) {
-                Ok(segment) => self.sessions.apply(&segment),
-                Err(_) => heard.malformed.add(kind, 1),
-            }
+    /// One record of the ring.
+    pub(super) fn hear(&mut self, record: &[u8]) {
+        let Some(kind) = decode::kind_of(record) else { return };
+        self.counts.add(kind, 1);
+        match decode::segment(record) {
+            Ok(segment) => self.sessions.apply(&segment),
+            Err(_) => self.malformed.add(kind, 1),
         }
+    }
+
+    /// At the end of each reading, also where nothing was said: questions grow old.
+    pub(super) fn take(&mut self, now: Now) -> Heard {
         let output = self.sessions.take(now.monotonic_ns);
-        heard.events.extend(output.requests.into_iter().map(Event::DnsAsked));
-        heard
-            .events
-            .extend(output.unanswered.into_iter().map(Event::DnsUnanswered));
-        heard.events.extend(output.unparsed.into_iter().map(Event::Unparsed));
-        heard.answers = output.answers;
-        heard
+        let asked = output.requests.into_iter().map(Event::DnsAsked);
+        let unanswered = output.unanswered.into_iter().map(Event::DnsUnanswered);
+        let unparsed = output.unparsed.into_iter().map(Event::Unparsed);
+        Heard {
+            events: asked.chain(unanswered).chain(unparsed).collect(),
+            answers: output.answers,
+            counts: std::mem::take(&mut self.counts),
+            malformed: std::mem::take(&mut self.malformed),
+        }
     }
 
     /// Tables with their entries, limits and how often somebody had to make room.

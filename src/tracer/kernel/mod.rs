@@ -27,7 +27,7 @@ use aya::{
 };
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
     sync::Arc,
 };
@@ -120,8 +120,6 @@ pub struct ProgramStats {
 pub struct RawBatch {
     /// Records of the ring, each with its length in its header.
     pub news: Vec<u8>,
-    /// Those of the other ring: what was said. They go no further than the one who reads them.
-    pub payload: Vec<u8>,
     /// Rows of a totals pass.
     pub seen: Vec<u8>,
     pub spilled_sockets: Vec<u8>,
@@ -133,7 +131,6 @@ pub struct RawBatch {
 impl RawBatch {
     pub fn clear(&mut self) {
         self.news.clear();
-        self.payload.clear();
         self.seen.clear();
         self.spilled_sockets.clear();
         self.spilled_sums.clear();
@@ -141,18 +138,9 @@ impl RawBatch {
         self.files = Vec::new();
     }
 
-    /// For a recording: what was said stays here.
-    pub fn without_payload(&self) -> Self {
-        Self {
-            payload: Vec::new(),
-            ..self.clone()
-        }
-    }
-
     pub fn is_empty(&self) -> bool {
         let parts = [
             &self.news,
-            &self.payload,
             &self.seen,
             &self.spilled_sockets,
             &self.spilled_sums,
@@ -300,15 +288,22 @@ impl Kernel {
 
     /// Reads at most `limit` records of what was said. After the news: the answer of a name server then comes with the
     /// connections it has led to, or before. `true`: there is more.
-    pub fn read_payload(&mut self, batch: &mut RawBatch, limit: usize) -> bool {
+    pub fn read_payload(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> bool {
         let Some(loaded) = &mut self.loaded else { return false };
         for _ in 0..limit {
             let Some(record) = loaded.payload.next() else {
                 return false;
             };
-            batch.payload.extend_from_slice(&record);
+            each(&record);
         }
         true
+    }
+
+    /// It is readable when it fills up.
+    pub fn payload_ring(&self) -> Option<OwnedFd> {
+        let loaded = self.loaded.as_ref()?;
+        // Readable for as long as it is ours.
+        loaded.payload.as_fd().try_clone_to_owned().ok()
     }
 
     /// Connections that were added up. Of them nobody has heard before, so nothing has to come first.
