@@ -26,6 +26,8 @@ pub enum CollectError {
     Malformed { path: PathBuf },
     #[error("{} is not a regular file", path.display())]
     NotRegular { path: PathBuf },
+    #[error("{} shows another PID namespace than the host's", path.display())]
+    NotTheHosts { path: PathBuf },
     #[error("{} is not a namespace", path.display())]
     NotNamespace { path: PathBuf },
     #[error("no unified cgroup hierarchy at {} or in its directory `unified`", path.display())]

@@ -7,7 +7,7 @@
 use super::{
     CollectError,
     files::{Dir, read_whole},
-    processes::namespace,
+    processes::{namespace, of_the_host},
 };
 use crate::base::ids::NetnsId;
 use rustix::{
@@ -20,7 +20,7 @@ use std::{
     error::Error,
     fs::{self, File},
     os::{fd::AsFd, unix::fs::MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -58,12 +58,13 @@ impl HostFiles {
     /// `configured` is `host.root`; empty: there is none.
     pub fn open(proc_root: &Path, configured: &Path) -> Result<Self, CollectError> {
         let mut missed = Missed::default();
-        let mut candidates = vec![(proc_root.join("1/root"), Source::FirstProcess)];
+        let first = first_process(proc_root).map(|first| first.join("root"));
+        let mut candidates = vec![(first, Source::FirstProcess)];
         if !configured.as_os_str().is_empty() {
-            candidates.push((configured.to_owned(), Source::Configured));
+            candidates.push((Ok(configured.to_owned()), Source::Configured));
         }
         for (path, source) in candidates {
-            if let Some(root) = missed.unless(Dir::open(path)) {
+            if let Some(root) = missed.unless(path.and_then(Dir::open)) {
                 return Ok(Self {
                     root,
                     source,
@@ -110,6 +111,16 @@ impl HostFiles {
     }
 }
 
+/// That of a container is no way to the host.
+fn first_process(proc_root: &Path) -> Result<PathBuf, CollectError> {
+    match of_the_host(proc_root) {
+        true => Ok(proc_root.join("1")),
+        false => Err(CollectError::NotTheHosts {
+            path: proc_root.to_owned(),
+        }),
+    }
+}
+
 /// The label `machine_id`: empty if the host has none. (The Go agent takes a file that only says `uninitialized`, as
 /// systemd leaves it before the first boot is over.)
 pub fn machine_id(files: &HostFiles) -> String {
@@ -149,7 +160,7 @@ pub fn hostname(proc_root: &Path, files: &HostFiles) -> (String, Source) {
 }
 
 fn first_hostname(proc_root: &Path) -> Option<String> {
-    let uts = File::open(proc_root.join("1/ns/uts")).ok()?;
+    let uts = File::open(first_process(proc_root).ok()?.join("ns/uts")).ok()?;
     let own = fs::metadata(proc_root.join("self/ns/uts")).ok()?;
     if uts.metadata().ok()?.ino() == own.ino() {
         return Some(own_hostname());
@@ -186,7 +197,7 @@ pub struct HostNetns {
 /// where the agent cannot see its own.
 pub fn host_netns(proc_root: &Path, configured: &Path) -> Result<HostNetns, CollectError> {
     let mut missed = Missed::default();
-    if let Some(id) = missed.unless(netns_of(&proc_root.join("1"))) {
+    if let Some(id) = missed.unless(first_process(proc_root).and_then(|first| netns_of(&first))) {
         return Ok(HostNetns {
             id,
             source: Source::FirstProcess,
@@ -257,11 +268,18 @@ mod tests {
     const ID: &str = "0123456789abcdef0123456789abcdef";
     const UUID: &str = "EC2E1916-9099-7CAF-FD21-012345ABCDEF";
 
+    fn of_a_host(proc: &Path) {
+        let stat = "2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 2 0 0";
+        fs::create_dir_all(proc.join("2")).unwrap();
+        fs::write(proc.join("2/stat"), stat).unwrap();
+    }
+
     /// A `/proc` whose first process has the root `host` next to it.
     fn fake(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf, HostFiles) {
         let temp = tempfile::tempdir().unwrap();
         let (proc, host) = (temp.path().join("proc"), temp.path().join("host"));
         fs::create_dir_all(proc.join("1")).unwrap();
+        of_a_host(&proc);
         fs::create_dir_all(&host).unwrap();
         symlink(&host, proc.join("1/root")).unwrap();
         for (path, text) in files {
@@ -290,6 +308,19 @@ mod tests {
         assert_eq!(files.source(), Source::Own);
         assert!(files.reason().unwrap().contains(&lost) && files.reason().unwrap().contains("/nowhere"));
         assert_eq!(HostFiles::open(&proc, Path::new("")).unwrap().reason(), Some(&*lost));
+
+        // Of a container with a PID namespace of its own.
+        symlink(&host, proc.join("1/root")).unwrap();
+        fs::remove_dir_all(proc.join("2")).unwrap();
+        let files = HostFiles::open(&proc, Path::new("")).unwrap();
+        assert_eq!(files.source(), Source::Own);
+        assert!(
+            files
+                .reason()
+                .unwrap()
+                .ends_with("another PID namespace than the host's")
+        );
+        assert_eq!(HostFiles::open(&proc, &host).unwrap().source(), Source::Configured);
     }
 
     #[test]
@@ -374,6 +405,8 @@ mod tests {
             fs::create_dir_all(proc.join(pid).join("ns")).unwrap();
             symlink(target, proc.join(pid).join("ns/net")).unwrap();
         }
+        assert_eq!(host_netns(proc, Path::new("")).unwrap().source, Source::Own);
+        of_a_host(proc);
         let first = host_netns(proc, Path::new("/proc/self/ns/net")).unwrap();
         assert_eq!(
             first,

@@ -76,8 +76,8 @@ fn host_netns(config: &Config, features: &Features) -> NetnsId {
         Ok(found) => {
             if found.source == Source::Own {
                 let hint = format!(
-                    "loopback means the agent's own network namespace, which may not be the host's: give the agent \
-                     CAP_SYS_PTRACE or set host.netns ({})",
+                    "loopback and connection tracking are those of the agent's own network namespace, which may not be the \
+                     host's: give the agent CAP_SYS_PTRACE or set host.netns ({})",
                     found.reason.unwrap_or_default()
                 );
                 features.degraded(feature::HOST_NETNS, "own_namespace", hint);
@@ -153,6 +153,9 @@ mod tests {
             symlink(netns, proc.join(pid).join("ns/net")).unwrap();
         }
         symlink("4242", proc.join("self")).unwrap();
+        let second = "2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 2 0 0";
+        fs::create_dir(proc.join("2")).unwrap();
+        fs::write(proc.join("2/stat"), second).unwrap();
         fs::write(proc.join("4242/cgroup"), CGROUP).unwrap();
         fs::create_dir_all(root.join("host/etc")).unwrap();
         fs::write(root.join("host/etc/machine-id"), "0123\n").unwrap();

@@ -203,6 +203,16 @@ impl Stat {
     }
 }
 
+/// Whether these are the host's processes, with the numbers that the kernel tells the programs. The second one has always
+/// been a kernel thread there; another PID namespace has none.
+pub fn of_the_host(proc_root: &Path) -> bool {
+    match process(proc_root, 2) {
+        Ok(Some(second)) => second.kernel_thread,
+        Ok(None) => hidepid(proc_root),
+        Err(_) => true,
+    }
+}
+
 /// May `/proc` hide processes? Either it was mounted so (a process that may trace all others sees them even then), or
 /// the first process cannot be seen at all.
 pub fn hidepid(proc_root: &Path) -> bool {
@@ -316,6 +326,26 @@ mod tests {
         let found = process(root.path(), 7).unwrap().unwrap();
         assert!(found.kernel_thread);
         assert_eq!((found.cgroups.unified.as_deref(), found.netns), (None, None));
+    }
+
+    #[test]
+    fn whose_processes() {
+        assert!(of_the_host(Path::new("/proc")));
+        let root = tempfile::tempdir().unwrap();
+        assert!(of_the_host(root.path()), "hidden");
+        for pid in ["1", "2"] {
+            fs::create_dir(root.path().join(pid)).unwrap();
+            assert!(!of_the_host(root.path()), "{pid}");
+        }
+        for (text, expected) in [
+            (stat("sh", 'S', 0, 1), false),
+            (stat("kthreadd", 'S', 2129984, 1), true),
+            ("nonsense".to_owned(), true),
+        ] {
+            fs::write(root.path().join("2/stat"), &text).unwrap();
+            fs::write(root.path().join("2/cgroup"), "0::/\n").unwrap();
+            assert_eq!(of_the_host(root.path()), expected, "{text}");
+        }
     }
 
     #[test]

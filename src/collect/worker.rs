@@ -223,6 +223,10 @@ impl Worker {
         if hidden {
             let hint = "/proc is mounted with hidepid: give the agent CAP_SYS_PTRACE, or gid= of the mount";
             self.features.degraded(feature::PROC, "hidepid", hint);
+        } else if !processes::of_the_host(&self.proc) {
+            let hint = "the processes of one PID namespace, numbered as nobody else does: start the agent in the host's \
+                        (--pid host, hostPID), or mount the host's /proc and name it in host.proc";
+            self.features.degraded(feature::PROC, "not_the_hosts", hint);
         } else if found.unreadable > 0 {
             let hint = format!(
                 "{} processes cannot be read: CAP_SYS_PTRACE may be missing",
