@@ -179,10 +179,15 @@ impl ConntrackActor {
         }
         let features = &self.ctx.features;
         let is = |what: fn(&Lookups) -> bool| self.lookups.as_ref().is_some_and(what);
-        let (tracks, barred) = (is(Lookups::tracks), is(Lookups::barred));
+        let (tracks, barred, away) = (is(Lookups::tracks), is(Lookups::barred), is(Lookups::away));
         match self.failure.take() {
             Some((reason, hint)) => features.degraded(feature::CONNTRACK, reason, hint),
             None if !tracks => features.set(feature::CONNTRACK, State::Off, "absent", "the kernel tracks nothing"),
+            None if away => {
+                let hint = "destinations that the host translates are shown as they were connected to: start the agent in \
+                            the host's network namespace (--network host, hostNetwork), or give it CAP_SYS_ADMIN";
+                features.degraded(feature::CONNTRACK, "no_permission", hint)
+            }
             // Nothing that is worth so much power.
             None if barred => {
                 let hint = "what containers' own network namespaces translate is not seen; CAP_SYS_ADMIN would show it";

@@ -47,7 +47,7 @@ impl Lookups {
             host_path,
             lasting: HashMap::new(),
             passing: HashMap::new(),
-            doors: Doors::new(root),
+            doors: Doors::new(root, proc),
             barred: false,
             tracks: false,
         }
@@ -59,6 +59,11 @@ impl Lookups {
 
     pub(super) fn barred(&self) -> bool {
         self.barred
+    }
+
+    /// Not even the host's can be asked.
+    pub(super) fn away(&self) -> bool {
+        self.barred && self.own != Some(self.host)
     }
 
     /// Finds out what it may ask, before anything has to be asked.
@@ -117,12 +122,14 @@ impl Lookups {
         if self.own == Some(netns) || netns == self.host {
             if !self.lasting.contains_key(&netns) {
                 let conntrack = if self.own == Some(netns) {
-                    Conntrack::open()?
-                } else if inode_at(&self.host_path) == Some(netns) {
-                    inside(&self.host_path, Conntrack::open)?
+                    Some(Conntrack::open()?)
+                } else if !self.barred && inode_at(&self.host_path) == Some(netns) {
+                    let path = self.host_path.clone();
+                    self.enter(&path)?
                 } else {
-                    return Ok(None);
+                    None
                 };
+                let Some(conntrack) = conntrack else { return Ok(None) };
                 self.lasting.insert(netns, conntrack);
             }
             return Ok(self.lasting.get_mut(&netns));
@@ -134,16 +141,21 @@ impl Lookups {
             } else {
                 self.doors.to(netns)
             };
-            let conntrack = match path.map(|path| inside(&path, Conntrack::open)) {
-                Some(Err(error)) if Errno::from_io_error(&error) == Some(Errno::PERM) => {
-                    self.barred = true;
-                    None
-                }
-                conntrack => conntrack.transpose()?,
-            };
+            let conntrack = path.map(|path| self.enter(&path)).transpose()?.flatten();
             self.passing.insert(netns, conntrack);
         }
         Ok(self.passing.get_mut(&netns).and_then(Option::as_mut))
+    }
+
+    /// `None`: it may not.
+    fn enter(&mut self, path: &Path) -> io::Result<Option<Conntrack>> {
+        match inside(path, Conntrack::open) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => {
+                self.barred = true;
+                Ok(None)
+            }
+            conntrack => conntrack.map(Some),
+        }
     }
 
     pub(super) fn end_batch(&mut self) {
@@ -152,46 +164,111 @@ impl Lookups {
     }
 }
 
-/// Where runtimes and `ip netns` mount the namespaces of those whose processes come and go.
+/// By which namespaces are entered of those whose processes come and go.
 struct Doors {
+    /// Where runtimes and `ip netns` mount them.
     folders: Vec<PathBuf>,
-    known: HashMap<NetnsId, PathBuf>,
+    mounted: HashMap<NetnsId, PathBuf>,
     /// At which batch they were last looked through, and which this one is.
     looked: Option<u64>,
     batch: u64,
+    /// Where no mount is to be seen, as from a container: any process that is still there.
+    proc: PathBuf,
+    lived_in: HashMap<NetnsId, PathBuf>,
+    walked: Option<u64>,
 }
 
 impl Doors {
-    fn new(root: &Path) -> Self {
+    fn new(root: &Path, proc: &Path) -> Self {
         const FOLDERS: [&str; 2] = ["run/netns", "run/docker/netns"];
         Self {
             folders: FOLDERS.map(|folder| root.join(folder)).into(),
-            known: HashMap::new(),
+            mounted: HashMap::new(),
             looked: None,
             batch: 0,
+            proc: proc.to_owned(),
+            lived_in: HashMap::new(),
+            walked: None,
         }
     }
 
     fn to(&mut self, netns: NetnsId) -> Option<PathBuf> {
-        const MAX: usize = 10_000;
-        let there = |path: &&PathBuf| inode_at(path) == Some(netns);
-        if let Some(path) = self.known.get(&netns).filter(there) {
-            return Some(path.clone());
+        /// Of which there are twenty in a second at most.
+        const BATCHES_PER_WALK: u64 = 20;
+        let known = self.known(netns);
+        // Once for each batch.
+        if known.is_some() || self.looked.replace(self.batch) == Some(self.batch) {
+            return known;
         }
-        // Once for each batch: there are twenty of them in a second at most.
-        if self.looked.replace(self.batch) == Some(self.batch) {
-            return None;
+        self.mounted = doors(self.folders.iter().flat_map(|folder| entries(folder)));
+        let rested = |walked| self.batch >= walked + BATCHES_PER_WALK;
+        if !self.mounted.contains_key(&netns) && self.walked.is_none_or(rested) {
+            self.walked = Some(self.batch);
+            let is_process = |path: &PathBuf| {
+                let name = path.file_name().unwrap_or_default();
+                name.as_encoded_bytes().iter().all(u8::is_ascii_digit)
+            };
+            let processes = entries(&self.proc).filter(is_process);
+            self.lived_in = doors(processes.map(|process| process.join("ns/net")));
         }
-        let entries = self.folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok());
-        let paths = entries.flatten().filter_map(|entry| Some(entry.ok()?.path()));
-        let known = paths.take(MAX).filter_map(|path| Some((inode_at(&path)?, path)));
-        self.known = known.collect();
-        self.known.get(&netns).cloned()
+        self.known(netns)
     }
+
+    fn known(&self, netns: NetnsId) -> Option<PathBuf> {
+        let known = [&self.mounted, &self.lived_in].map(|doors| doors.get(&netns));
+        let there = |path: &&PathBuf| inode_at(path) == Some(netns);
+        known.into_iter().flatten().find(there).cloned()
+    }
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+fn doors(paths: impl Iterator<Item = PathBuf>) -> HashMap<NetnsId, PathBuf> {
+    const MAX: usize = 10_000;
+    let known = paths.take(MAX).filter_map(|path| Some((inode_at(&path)?, path)));
+    known.collect()
 }
 
 /// Of a link in /proc, or a file that a namespace is mounted at.
 fn inode_at(path: &Path) -> Option<NetnsId> {
     let mounted = || u32::try_from(rustix::fs::stat(path).ok()?.st_ino).ok();
     inode(path).or_else(mounted).map(NetnsId)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::symlink};
+
+    #[test]
+    fn a_namespace_without_a_mount_is_entered_by_whoever_is_still_there() {
+        let temp = tempfile::tempdir().unwrap();
+        let (root, proc) = (temp.path().join("root"), temp.path().join("proc"));
+        fs::create_dir_all(root.join("run/netns")).unwrap();
+        let process = |pid: &str, netns: u32| {
+            fs::create_dir_all(proc.join(pid).join("ns")).unwrap();
+            symlink(format!("net:[{netns}]"), proc.join(pid).join("ns/net")).unwrap();
+        };
+        process("7", 111);
+        process("other", 333);
+        let mut doors = Doors::new(&root, &proc);
+        let of_seven = Some(proc.join("7/ns/net"));
+        assert_eq!(doors.to(NetnsId(111)), of_seven);
+        assert_eq!(doors.to(NetnsId(333)), None, "no process");
+        process("8", 222);
+        doors.batch = 19;
+        assert_eq!(doors.to(NetnsId(222)), None, "it walks once a second");
+        assert_eq!(doors.to(NetnsId(111)), of_seven, "and does not forget");
+        doors.batch = 20;
+        assert_eq!(doors.to(NetnsId(222)), Some(proc.join("8/ns/net")));
+        fs::remove_dir_all(proc.join("7")).unwrap();
+        assert_eq!(doors.to(NetnsId(111)), None);
+        // What a runtime has mounted needs no walk.
+        symlink("net:[111]", root.join("run/netns/cni")).unwrap();
+        doors.batch = 21;
+        assert_eq!(doors.to(NetnsId(111)), Some(root.join("run/netns/cni")));
+    }
 }
