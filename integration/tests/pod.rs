@@ -1,27 +1,22 @@
 //! The manifest as it is shipped: its image, as a pod of a real containerd, with exactly its rights and mounts.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 use tarsier_integration::{
-    Cgroup, Feature, Metrics, Place, Script, Traffic, binary, demand, eventually, free_port, http_get, require_root,
-    require_tool,
+    Cgroup, Feature, Metrics, Netns, Place, Script, Traffic, agent_image, demand, eventually, free_port, http_get,
+    of_dockerfile, require_root, require_tool, shipped,
 };
 
 /// Feature, state, reason.
 const EXPECTED: &str = include_str!("../recordings/pod-features.txt");
-
-fn shipped(file: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(file);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
 
 /// The pod's specification and its only container's.
 fn specification() -> (Value, Value) {
@@ -39,12 +34,7 @@ fn specification() -> (Value, Value) {
 
 /// What the image starts, and the container's arguments.
 fn command(container: &Value) -> Vec<String> {
-    let dockerfile = shipped("Dockerfile");
-    let entry = dockerfile
-        .lines()
-        .find_map(|line| line.strip_prefix("ENTRYPOINT "))
-        .expect("the image starts something");
-    let mut command: Vec<String> = serde_json::from_str(entry).unwrap();
+    let mut command = of_dockerfile("ENTRYPOINT");
     if let Some(instead) = container["command"].as_array() {
         command = instead.iter().map(|word| word.as_str().unwrap().to_owned()).collect();
     }
@@ -55,45 +45,8 @@ fn command(container: &Value) -> Vec<String> {
 
 const IMAGE: &str = "localhost/tarsier:it";
 
-/// A small root with the agent where the image has it. The root is made once for all runs.
-fn make_image(containerd: &Script, program: &str) {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image-root");
-    if !root.join(".made").exists() {
-        if root.exists() {
-            fs::remove_dir_all(&root).unwrap();
-        }
-        let release = fs::read_to_string("/etc/os-release").unwrap();
-        let codename = release
-            .lines()
-            .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
-            .expect("a Debian");
-        // Unpacked and not configured: as in an image without a distribution there is nothing to run.
-        let include = ["-q", "--variant=extract", "--include=libc6,libgcc-s1", codename];
-        let made = Command::new("mmdebstrap").args(include).arg(&root).output().unwrap();
-        assert!(
-            made.status.success(),
-            "mmdebstrap: {}",
-            String::from_utf8_lossy(&made.stderr)
-        );
-        fs::write(root.join(".made"), "").unwrap();
-    }
-    let inside = root.join(program.trim_start_matches('/'));
-    fs::create_dir_all(inside.parent().unwrap()).unwrap();
-    fs::copy(binary(), &inside).unwrap();
-    let archive = containerd.folder().join("image.tar");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("runtimes/mkimage.sh");
-    let made = Command::new(script)
-        .arg(&archive)
-        .arg(IMAGE)
-        .env("ROOTFS", &root)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    containerd.run(&["import", archive.to_str().unwrap()]);
-}
-
 /// What a kubelet makes of it; the pod's own volumes are folders under `folder`.
-fn pod(specification: &Value, container: &Value, folder: &Path, uid: &str) -> Value {
+fn pod(specification: &Value, container: &Value, folder: &Path, uid: &str, listen: SocketAddr) -> Value {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut volumes = BTreeMap::new();
     for volume in list(&specification["volumes"]) {
@@ -110,10 +63,11 @@ fn pod(specification: &Value, container: &Value, folder: &Path, uid: &str) -> Va
         })
         .collect();
     let environment = list(&container["env"]);
-    let environment: BTreeMap<_, _> = environment
+    let mut environment: BTreeMap<_, _> = environment
         .iter()
-        .map(|entry| (entry["name"].as_str().unwrap(), &entry["value"]))
+        .map(|entry| (entry["name"].as_str().unwrap(), entry["value"].clone()))
         .collect();
+    environment.insert("TARSIER__HTTP__LISTEN", json!(listen));
     let security = &container["securityContext"];
     let names = |key: &str| list(&security["capabilities"][key]);
     json!({
@@ -142,7 +96,7 @@ fn features(address: SocketAddr) -> Option<Vec<Feature>> {
 
 #[test]
 fn the_manifest_gives_what_the_agent_needs() {
-    if !(require_root() && require_tool(&["containerd", "runc", "ctr", "mmdebstrap", "busybox", "python3"])) {
+    if !(require_root() && require_tool(&["containerd", "runc", "ctr", "mmdebstrap", "busybox", "python3", "ip"])) {
         return;
     }
     let python = Command::new("/usr/bin/python3").args(["-c", "import grpc"]).output();
@@ -160,18 +114,22 @@ fn the_manifest_gives_what_the_agent_needs() {
     containerd.run(&["start"]);
     let folder = containerd.folder().join("pod");
     fs::create_dir_all(&folder).unwrap();
-    make_image(&containerd, &command(&container)[0]);
+    let archive = containerd.folder().join("image.tar");
+    agent_image(&archive, IMAGE, Path::new(env!("CARGO_TARGET_TMPDIR")));
+    containerd.run(&["import", archive.to_str().unwrap()]);
     let file = folder.join("pod.json");
-    fs::write(&file, pod(&specification, &container, &folder, &uid).to_string()).unwrap();
-    let started: Value = serde_json::from_str(&containerd.run(&["cri", "run-pod", file.to_str().unwrap()])).unwrap();
+    // Somebody who listens where the pod may not go.
+    let netns = Netns::new();
+    let elsewhere = netns.inside(free_port())[0].to_string();
+    let _elsewhere = Place::new().netns(&netns).start(&["serve", &elsewhere]);
+    // The usual port of the machine may be another's.
+    assert_eq!(container["ports"][0]["containerPort"], 10300);
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let pod = pod(&specification, &container, &folder, &uid, address);
+    assert_eq!(pod["host_network"], true);
+    fs::write(&file, pod.to_string()).unwrap();
+    containerd.run(&["cri", "run-pod", file.to_str().unwrap()]);
     let log = || fs::read_to_string(folder.join("agent.log")).unwrap_or_default();
-    let port = container["ports"][0]["containerPort"].as_u64().expect("it has a port") as u16;
-    let ip: IpAddr = started["ip"]
-        .as_str()
-        .unwrap_or_default()
-        .parse()
-        .unwrap_or_else(|_| panic!("no address: {started}"));
-    let address = SocketAddr::new(ip, port);
     let probe = |name: &str| {
         container[name]["httpGet"]["path"]
             .as_str()
@@ -220,12 +178,13 @@ fn the_manifest_gives_what_the_agent_needs() {
         || found() == expected,
     );
 
-    // It sees the node's services from inside, and shows them after half a minute, as the defaults are. The
-    // address is the bridge's: loopback would not count, where only the agent's own namespace is known.
-    let (group, destination) = (Cgroup::service("seen"), format!("10.213.251.1:{}", free_port()));
+    // It sees the node's services from inside, and shows them after half a minute, as the defaults are.
+    let group = Cgroup::service("seen");
+    let destination = netns.outside(free_port())[0].to_string();
     let _server = Place::new().start(&["serve", &destination, "--keep"]);
     let _held = Place::new()
         .cgroup(&group)
+        .netns(&netns)
         .start(&["hold", &destination, "--count", "9"]);
     let labels = [("container_id", group.id()), ("destination", &destination)];
     let expected = Traffic {
