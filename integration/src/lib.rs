@@ -31,7 +31,7 @@ pub use image::{agent_image, of_dockerfile, shipped};
 pub use machine::Machine;
 pub use metrics::{Metrics, Sample};
 pub use netns::Netns;
-pub use place::{Place, Running};
+pub use place::{Place, Running, built};
 pub use require::{demand, has_tool, require_root, require_tool};
 pub use script::Script;
 pub use stage::{Stage, Traffic};

@@ -178,8 +178,8 @@ pub(crate) fn end(child: &mut Child) {
     }
 }
 
-/// Built with the crate: beside a binary of it, and one folder above its tests.
-pub(crate) fn built(name: &str) -> PathBuf {
+/// A program of this crate: beside its others, and one folder above its tests.
+pub fn built(name: &str) -> PathBuf {
     let this = std::env::current_exe().expect("/proc is mounted");
     let found = this.ancestors().skip(1).take(2).map(|folder| folder.join(name));
     found
