@@ -1,8 +1,5 @@
 //! What the agent says of all rows, and where it is something else than what they are and did.
-use crate::{
-    scene::{Row, Scene},
-    table::RENAMED,
-};
+use crate::{scene::Row, table::RENAMED};
 use serde_json::Value;
 use std::{collections::BTreeSet, time::Duration};
 use tarsier_integration::{Agent, Metrics, Sample, Stopwatch, pause};
@@ -13,7 +10,8 @@ const TWO_PASSES: Duration = Duration::from_millis(2500);
 
 /// What is to be seen.
 pub(crate) struct Expected<'a> {
-    pub(crate) scene: &'a Scene,
+    /// Words that are in nobody's id.
+    pub(crate) unwanted: &'a [String],
     pub(crate) rows: &'a [Row],
     /// How often each has connected since the agent came.
     pub(crate) connects: Vec<u64>,
@@ -46,32 +44,38 @@ impl Expected<'_> {
     }
 
     fn wrong(&self, agent: &Agent) -> Vec<String> {
-        let metrics = agent.metrics();
+        let mut wrong = self.wrong_in(&agent.metrics());
+        for (at, row) in self.rows.iter().enumerate() {
+            let id = self.id(row);
+            let previous = self.connects[(at + self.rows.len() - 1) % self.rows.len()];
+            let (found, expected) = (accepted(agent, id, row), shown(id, previous.to_string()));
+            wrong.extend(differs(row, "accepted", &found, &expected));
+        }
+        wrong
+    }
+
+    /// What metrics alone tell.
+    pub(crate) fn wrong_in(&self, metrics: &Metrics) -> Vec<String> {
         let mut wrong = Vec::new();
         for (at, row) in self.rows.iter().enumerate() {
             let mut is = |what: &str, found: BTreeSet<String>, expected: &[String]| {
-                if !found.iter().eq(expected) {
-                    wrong.push(format!("{}: {what}: {found:?} instead of {expected:?}", row.kind.name));
-                }
+                wrong.extend(differs(row, what, &found, expected));
             };
             let (id, app, next) = (self.id(row), row.kind.app, row.next.to_string());
-            let shown = |text: String| if id.is_empty() { vec![] } else { vec![text] };
             let connects = self.connects[at];
-            let all = shown(format!("{id} {app} {next} {connects}"));
+            let all = shown(id, format!("{id} {app} {next} {connects}"));
             is(
                 "connects",
-                connects_to(&metrics, &next),
+                connects_to(metrics, &next),
                 if connects > 0 { &all } else { &[] },
             );
-            is("listens", listens(&metrics, row), &shown(format!("{id} {app}")));
-            let previous = self.connects[(at + self.rows.len() - 1) % self.rows.len()];
-            is("accepted", accepted(agent, id, row), &shown(previous.to_string()));
+            is("listens", listens(metrics, row), &shown(id, format!("{id} {app}")));
             let (label, value) = row.kind.told;
             if !label.is_empty() {
-                is("info", told(&metrics, id, label), &[value.to_owned()]);
+                is("info", told(metrics, id, label), &[value.to_owned()]);
             }
         }
-        wrong.extend(self.strangers(&metrics));
+        wrong.extend(self.strangers(metrics));
         wrong
     }
 
@@ -79,12 +83,22 @@ impl Expected<'_> {
     fn strangers(&self, metrics: &Metrics) -> BTreeSet<String> {
         let former = self.rows.iter().map(|row| row.kind.id);
         let former = former.filter(|id| self.renamed && self.rows.iter().all(|row| self.id(row) != *id));
-        let unwanted: Vec<_> = self.scene.unwanted.iter().map(String::as_str).chain(former).collect();
+        let unwanted: Vec<_> = self.unwanted.iter().map(String::as_str).chain(former).collect();
         let ids = metrics.samples().iter().map(|sample| sample.label("container_id"));
         ids.filter(|id| unwanted.iter().any(|word| id.contains(word)))
             .map(|id| format!("there is {id}"))
             .collect()
     }
+}
+
+/// Nothing, of one that nobody wants to see.
+fn shown(id: &str, text: String) -> Vec<String> {
+    if id.is_empty() { vec![] } else { vec![text] }
+}
+
+fn differs(row: &Row, what: &str, found: &BTreeSet<String>, expected: &[String]) -> Option<String> {
+    let same = found.iter().eq(expected);
+    (!same).then(|| format!("{}: {what}: {found:?} instead of {expected:?}", row.kind.name))
 }
 
 fn owner(sample: &Sample) -> String {
