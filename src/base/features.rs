@@ -46,6 +46,8 @@ pub mod feature {
     pub const NEWS_RING: &str = "news_ring";
     /// Where connections go whose destination is changed on the way.
     pub const CONNTRACK: &str = "conntrack";
+    /// Where Cilium has led connections to services.
+    pub const CILIUM: &str = "cilium";
     /// What hosts are called.
     pub const FQDN: &str = "fqdn";
     pub const HOST_NETNS: &str = "host_netns";
@@ -58,7 +60,7 @@ pub mod feature {
     pub const CONTAINERD: &str = "containerd";
     pub const CRIO: &str = "crio";
     pub const SYSTEMD: &str = "systemd";
-    pub const ALL: [&str; 26] = [
+    pub const ALL: [&str; 27] = [
         BTF,
         PROCESS_START,
         PROCESS_EXEC,
@@ -75,6 +77,7 @@ pub mod feature {
         FILES,
         NEWS_RING,
         CONNTRACK,
+        CILIUM,
         FQDN,
         HOST_NETNS,
         HOST_FILES,

@@ -249,11 +249,16 @@ impl Default for Containers {
 #[serde(deny_unknown_fields, default)]
 pub struct Conntrack {
     pub enabled: bool,
+    /// Empty: none.
+    pub cilium_maps: PathBuf,
 }
 
 impl Default for Conntrack {
     fn default() -> Self {
-        Self { enabled: true }
+        Self {
+            enabled: true,
+            cilium_maps: PathBuf::from("/sys/fs/bpf/tc/globals"),
+        }
     }
 }
 

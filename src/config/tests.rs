@@ -422,6 +422,9 @@ fn every_rule_names_its_key() {
         ("agent.lock", |c| c.agent.lock = PathBuf::new()),
         ("host.proc", |c| c.host.proc = PathBuf::new()),
         ("host.cgroup", |c| c.host.cgroup = PathBuf::new()),
+        ("conntrack.cilium_maps", |c| {
+            c.conntrack.cilium_maps = PathBuf::from("tc/globals")
+        }),
         ("identity.cgroup_root", |c| c.identity.cgroup_root.clear()),
         ("runtimes.docker.sockets", |c| {
             c.runtimes.docker.sockets = vec![PathBuf::new()]

@@ -87,6 +87,10 @@ impl Config {
                 return refuse(key, too_long());
             }
         }
+        let maps = &self.conntrack.cilium_maps;
+        if !(maps.as_os_str().is_empty() || maps.is_absolute()) {
+            return refuse("conntrack.cilium_maps", "must start with /, or be empty".to_owned());
+        }
         if !self.identity.cgroup_root.starts_with('/') {
             return refuse("identity.cgroup_root", "must start with /".to_owned());
         }

@@ -4,6 +4,7 @@
 //! where they go. Tells the kernel's programs of which destinations nobody has to be asked. What it knows is a cache: when it
 //! panics, the batch it had is booked as lost, and its successor asks anew.
 use super::{
+    cilium::{Cilium, Told},
     lookups::Lookups,
     netlink::Answer,
     routes::{Known, Routes},
@@ -36,6 +37,7 @@ use std::{
 #[derive(Debug, Default)]
 pub struct Statistics {
     outcomes: [AtomicU64; 5],
+    cilium: [AtomicU64; 4],
     tables: Mutex<Vec<Fill>>,
 }
 
@@ -44,13 +46,14 @@ pub type Fill = (&'static str, usize, usize, u64);
 
 impl Statistics {
     pub const OUTCOMES: [&'static str; 5] = ["translated", "direct", "unknown", "too_late", "error"];
+    pub const OF_CILIUM: [&'static str; 4] = ["translated", "unknown", "no_backend", "error"];
 
-    pub fn read(&self) -> [(&'static str, u64); 5] {
-        let mut read = Self::OUTCOMES.map(|outcome| (outcome, 0));
-        for ((_, n), counter) in read.iter_mut().zip(&self.outcomes) {
-            *n = counter.load(Relaxed);
-        }
-        read
+    pub fn read(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Self::OUTCOMES.into_iter().zip(self.outcomes.iter().map(count))
+    }
+
+    pub fn read_cilium(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Self::OF_CILIUM.into_iter().zip(self.cilium.iter().map(count))
     }
 
     pub fn tables(&self) -> Vec<Fill> {
@@ -69,6 +72,22 @@ impl Statistics {
             counter.fetch_add(1, Relaxed);
         }
     }
+
+    fn count_cilium<E>(&self, told: &Result<Told, E>) {
+        let at = match told {
+            Ok(Told::To(_)) => 0,
+            Ok(Told::Unknown) => 1,
+            Ok(Told::NoBackend) => 2,
+            Err(_) => 3,
+        };
+        if let Some(counter) = self.cilium.get(at) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Relaxed)
 }
 
 pub struct ConntrackActor {
@@ -76,6 +95,9 @@ pub struct ConntrackActor {
     routes: Routes,
     /// `None`: nobody is to be asked.
     lookups: Option<Lookups>,
+    /// `None`: the configuration says so.
+    cilium: Option<Cilium>,
+    look_again: Duration,
     kernel: Arc<Mutex<Kernel>>,
     statistics: Arc<Statistics>,
     /// Whom the batches go to.
@@ -106,6 +128,10 @@ pub struct ConntrackStopped {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub enabled: bool,
+    /// The folder of Cilium's tables.
+    pub cilium_maps: Option<PathBuf>,
+    /// How often for those.
+    pub look_again: Duration,
     pub proc: PathBuf,
     /// Of the host's files.
     pub root: PathBuf,
@@ -127,6 +153,8 @@ impl ConntrackActor {
     pub fn new(blueprint: Blueprint) -> Self {
         let Settings {
             enabled,
+            cilium_maps,
+            look_again,
             proc,
             root,
             host_netns,
@@ -136,6 +164,8 @@ impl ConntrackActor {
             ctx: blueprint.ctx,
             routes: Routes::new(),
             lookups: enabled.then(|| Lookups::new(&proc, &root, &host_netns, host)),
+            cilium: cilium_maps.map(Cilium::new),
+            look_again,
             kernel: blueprint.kernel,
             statistics: blueprint.statistics,
             next: blueprint.next,
@@ -159,7 +189,8 @@ impl ConntrackActor {
                 self.asked = true;
                 self.failure = answer.as_ref().err().map(reason).or(self.failure.take());
                 // Where the question fails it is not put again for every connection.
-                let Some(answer) = answer.unwrap_or(Some(Answer::Unknown)) else {
+                let answer = answer.unwrap_or(Some(Answer::Unknown));
+                let Some(answer) = self.of_cilium(event, answer) else {
                     return;
                 };
                 if let Answer::To(actual) = answer {
@@ -172,12 +203,44 @@ impl ConntrackActor {
         }
     }
 
+    /// Where it goes, if Cilium leads it there and the kernel nowhere else.
+    fn of_cilium(&mut self, event: &SocketEvent, answer: Option<Answer>) -> Option<Answer> {
+        let cilium = match (answer, &mut self.cilium) {
+            (Some(Answer::To(_)), _) | (_, None) => return answer,
+            (_, Some(cilium)) => cilium,
+        };
+        // Before a table is there it is no question.
+        if !cilium.is_there() {
+            return answer;
+        }
+        let told = cilium.ask(event.local, event.remote);
+        self.statistics.count_cilium(&told);
+        match told {
+            Ok(Told::To(backend)) if backend != event.remote => Some(Answer::To(backend)),
+            _ => answer,
+        }
+    }
+
+    /// Tables may have come, and others taken the place of some.
+    fn look_for_cilium(&mut self) {
+        let Some(cilium) = &mut self.cilium else { return };
+        let news = cilium.look();
+        cilium.say(&self.ctx.features);
+        if news {
+            self.routes.forget_direct();
+            self.kernel.lock().forget_direct();
+        }
+    }
+
     /// Once for each batch: the table is locked for it.
     fn say_how_it_went(&mut self) {
         if !std::mem::take(&mut self.asked) {
             return;
         }
         let features = &self.ctx.features;
+        if let Some(cilium) = &self.cilium {
+            cilium.say(features);
+        }
         let is = |what: fn(&Lookups) -> bool| self.lookups.as_ref().is_some_and(what);
         let (tracks, barred, away) = (is(Lookups::tracks), is(Lookups::barred), is(Lookups::away));
         match self.failure.take() {
@@ -222,6 +285,8 @@ impl Actor for ConntrackActor {
             self.asked = true;
             self.say_how_it_went();
         }
+        self.look_for_cilium();
+        context.run_interval(self.look_again, |actor, _| actor.look_for_cilium());
         context.run_interval(Duration::from_secs(1), Self::tick);
     }
 

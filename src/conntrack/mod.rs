@@ -5,7 +5,11 @@
 //! a hash table of the kernel, so it is asked for the first connection to each destination and, where the answer was
 //! another address, for each one after it. What goes where it was sent is said to the kernel's programs, which add such
 //! connections up.
+//!
+//! Cilium leads connections elsewhere before that ever sees them, and has tables of its own for it, in which those are looked up
+//! that the kernel does not lead elsewhere.
 pub mod actor;
+mod cilium;
 mod lookups;
 mod netlink;
 mod routes;

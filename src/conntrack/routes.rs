@@ -123,6 +123,11 @@ impl Routes {
         again
     }
 
+    /// Somebody can be asked who could not before.
+    pub(super) fn forget_direct(&mut self) {
+        self.classes.retain(|_, class| !matches!(class, Class::Direct { .. }));
+    }
+
     pub(super) fn tables(&self) -> [Fill; 2] {
         let (classes, sockets) = (&self.classes, &self.sockets);
         [
@@ -204,6 +209,18 @@ mod tests {
         assert_eq!(routes.known(&event(4, "10.96.0.1:80", S), false, S), Known::Ask);
         routes.expire(700 * S);
         assert_eq!(routes.tables().map(|(_, len, _, _)| len), [0, 0]);
+    }
+
+    #[test]
+    fn what_went_straight_is_asked_for_again_once_there_is_somebody_new_to_ask() {
+        let mut routes = Routes::new();
+        let (straight, service) = (event(1, "10.0.0.1:80", S), event(2, "10.96.0.1:80", S));
+        assert!(routes.answered(&straight, false, Answer::Direct, S));
+        routes.answered(&service, false, to("10.1.0.1:80"), S);
+        routes.forget_direct();
+        assert_eq!(routes.known(&straight, false, S), Known::Ask);
+        let backend = "10.1.0.1:80".parse().unwrap();
+        assert_eq!(routes.known(&service, false, S), Known::Route(Some(backend)));
     }
 
     #[test]

@@ -186,6 +186,10 @@ families! {
     /// namespace was gone, or nobody was left in it.
     CONNTRACK_LOOKUPS = COUNTER "tarsier_conntrack_lookups_total" NODE_LABELS + ["outcome"]
         "Questions to the kernel's connection tracking by what came of them";
+    /// translated: to a backend; unknown: to no service of Cilium's; no_backend: to one, and which of its backends is not to
+    /// be found out.
+    CILIUM_LOOKUPS = COUNTER "tarsier_cilium_lookups_total" NODE_LABELS + ["outcome"]
+        "Questions to the connection tables of Cilium by what came of them";
 
     CONFIG_RELOADS = COUNTER "tarsier_config_reloads_total" NODE_LABELS + ["result"]
         "How often the running agent has read its configuration again, and taken (ok) or refused it";

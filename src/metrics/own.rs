@@ -88,6 +88,9 @@ pub fn agent(of: &Agent<'_>) -> Vec<MetricFamily> {
     for (outcome, n) in of.conntrack.read() {
         series.add(&names::CONNTRACK_LOOKUPS, [outcome], n as f64);
     }
+    for (outcome, n) in of.conntrack.read_cilium() {
+        series.add(&names::CILIUM_LOOKUPS, [outcome], n as f64);
+    }
     for (outcome, n) in of.fqdn.read() {
         series.add(&names::FQDN_ANSWERS, [outcome], n as f64);
     }

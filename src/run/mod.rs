@@ -134,15 +134,16 @@ async fn agent(
         ctx.features
             .set(runtime.as_str(), State::Off, "configured", "the configuration says so");
     }
-    if !config.conntrack.enabled {
-        ctx.features.set(
-            feature::CONNTRACK,
-            State::Off,
-            "configured",
-            "the configuration says so",
-        );
-    }
     let conntrack_settings = conntrack_settings(&config, &probe.node);
+    for (feature, on) in [
+        (feature::CONNTRACK, conntrack_settings.enabled),
+        (feature::CILIUM, conntrack_settings.cilium_maps.is_some()),
+    ] {
+        if !on {
+            ctx.features
+                .set(feature, State::Off, "configured", "the configuration says so");
+        }
+    }
     let parts = Parts {
         registry: registry_settings(&config)?,
         tracer: tracer_settings(&config, recorder.is_some()),
@@ -292,10 +293,15 @@ async fn shutdown(supervisor: &Addr<Supervisor>, ctx: &Ctx) {
 }
 
 fn conntrack_settings(config: &Config, node: &Node) -> conntrack::Settings {
+    let root = runtimes::root(config);
+    let maps = &config.conntrack.cilium_maps;
+    let wanted = config.conntrack.enabled && !maps.as_os_str().is_empty();
     conntrack::Settings {
         enabled: config.conntrack.enabled,
+        cilium_maps: wanted.then(|| root.join(maps.strip_prefix("/").unwrap_or(maps))),
+        look_again: config.kernel.retry_interval,
         proc: config.host.proc.clone(),
-        root: runtimes::root(config),
+        root,
         host_netns: config.host.netns.clone(),
         host: node.host_netns,
     }
