@@ -1,5 +1,10 @@
 //! Questions to name servers and their answers, against what those who ask have counted: real servers, real resolvers.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests"
+)]
 mod scene;
 
 use scene::{Rows, Scene, ask, asked, rows};
@@ -107,8 +112,8 @@ fn what_is_older_what_nobody_answers_and_what_is_no_question() {
     let metrics = scene.agent.metrics_when("unanswered", PATIENCE, |metrics| {
         of(metrics, "tarsier_container_dns_unanswered_total", &client) == 5.0
     });
-    for id in [&client, scene.server_group.id()] {
-        let labels = [("container_id", id.as_ref()), ("reason", "malformed")];
+    for id in [client.as_str(), scene.server_group.id()] {
+        let labels = [("container_id", id), ("reason", "malformed")];
         assert_eq!(metrics.sum("tarsier_container_l7_unparsed_total", &labels), 6.0, "{id}");
     }
     assert_eq!(rows(&metrics, &client), expected, "none of it was answered");

@@ -12,14 +12,14 @@ const HOSTS: &str = "192.0.2.10 one.example\n192.0.2.11 two.example\n2001:db8::1
     192.0.2.77 shop.example\n192.0.2.78 shop.example\n198.51.100.1 reverse.example\n";
 
 /// Name, type and status of a question, with how many there were.
-pub type Rows = BTreeMap<[String; 3], u64>;
+pub(crate) type Rows = BTreeMap<[String; 3], u64>;
 
-pub fn asked(name: &str, kind: &str, status: &str) -> [String; 3] {
+pub(crate) fn asked(name: &str, kind: &str, status: &str) -> [String; 3] {
     [name, kind, status].map(str::to_owned)
 }
 
 /// What a container has asked.
-pub fn rows(metrics: &Metrics, container: &str) -> Rows {
+pub(crate) fn rows(metrics: &Metrics, container: &str) -> Rows {
     let rows = metrics.all("container_dns_requests_total", &[]);
     let of = rows.filter(|row| row.label("container_id") == container);
     of.map(|row| {
@@ -31,18 +31,18 @@ pub fn rows(metrics: &Metrics, container: &str) -> Rows {
     .collect()
 }
 
-pub fn script(name: &str) -> String {
+pub(crate) fn script(name: &str) -> String {
     format!("{}/tests/dns/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-pub fn ask(place: Place<'_>, way: &str, server: &str, name: &str, count: u64) -> serde_json::Value {
+pub(crate) fn ask(place: Place<'_>, way: &str, server: &str, name: &str, count: u64) -> serde_json::Value {
     place
         .program(&script("ask.py"))
         .run(&[way, server, name, &count.to_string()])
 }
 
 /// Sent and completed, as it says.
-pub fn dnsperf(mut command: Command) -> (u64, u64) {
+pub(crate) fn dnsperf(mut command: Command) -> (u64, u64) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let number = |what: &str| {
@@ -54,22 +54,22 @@ pub fn dnsperf(mut command: Command) -> (u64, u64) {
 }
 
 /// A scene without its agent.
-pub struct Older {
+pub(crate) struct Older {
     // Ends before the places where it runs.
     server: Server,
     netns: Netns,
     client_group: Cgroup,
     server_group: Cgroup,
-    pub ask_py: String,
+    pub(crate) ask_py: String,
 }
 
-pub struct Scene {
-    pub agent: Agent,
+pub(crate) struct Scene {
+    pub(crate) agent: Agent,
     server: Server,
-    pub netns: Netns,
-    pub client_group: Cgroup,
-    pub server_group: Cgroup,
-    pub ask_py: String,
+    pub(crate) netns: Netns,
+    pub(crate) client_group: Cgroup,
+    pub(crate) server_group: Cgroup,
+    pub(crate) ask_py: String,
 }
 
 struct Server {
@@ -85,15 +85,15 @@ impl Drop for Server {
 }
 
 impl Older {
-    pub fn client(&self) -> Place<'_> {
+    pub(crate) fn client(&self) -> Place<'_> {
         Place::new().cgroup(&self.client_group).netns(&self.netns)
     }
 
-    pub fn server_addresses(&self) -> [String; 2] {
+    pub(crate) fn server_addresses(&self) -> [String; 2] {
         self.netns.outside(53).map(|address| address.ip().to_string())
     }
 
-    pub fn with_agent(self, agent: AgentBuilder) -> Scene {
+    pub(crate) fn with_agent(self, agent: AgentBuilder) -> Scene {
         Scene {
             agent: agent.start(),
             netns: self.netns,
@@ -106,7 +106,7 @@ impl Older {
 }
 
 impl Scene {
-    pub fn without_agent() -> Older {
+    pub(crate) fn without_agent() -> Older {
         let (netns, server_group) = (Netns::new(), Cgroup::service("server"));
         let folder = tempfile::tempdir().unwrap();
         let hosts = folder.path().join("hosts");
@@ -147,20 +147,20 @@ impl Scene {
         older
     }
 
-    pub fn new(agent: AgentBuilder) -> Self {
+    pub(crate) fn new(agent: AgentBuilder) -> Self {
         Self::without_agent().with_agent(agent)
     }
 
-    pub fn client(&self) -> Place<'_> {
+    pub(crate) fn client(&self) -> Place<'_> {
         Place::new().cgroup(&self.client_group).netns(&self.netns)
     }
 
     /// IPv4 and IPv6.
-    pub fn server_addresses(&self) -> [String; 2] {
+    pub(crate) fn server_addresses(&self) -> [String; 2] {
         self.netns.outside(53).map(|address| address.ip().to_string())
     }
 
-    pub fn dig(&self, server: &str, question: &[&str]) {
+    pub(crate) fn dig(&self, server: &str, question: &[&str]) {
         let mut dig = self.client().command("dig");
         let status = dig
             .arg(format!("@{server}"))
@@ -171,7 +171,7 @@ impl Scene {
     }
 
     /// With the name server in the client's `/etc/resolv.conf`.
-    pub fn with_resolver(&self, command: &[&str]) {
+    pub(crate) fn with_resolver(&self, command: &[&str]) {
         const MOUNT: &str = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
         let conf = self.server.folder.path().join("resolv.conf");
         let [v4, _] = self.server_addresses();
@@ -186,7 +186,7 @@ impl Scene {
         );
     }
 
-    pub fn build_go(&self, source: &str) -> String {
+    pub(crate) fn build_go(&self, source: &str) -> String {
         let program = self.server.folder.path().join("go-program");
         let mut go = Command::new("go");
         go.arg("build")
@@ -199,7 +199,7 @@ impl Scene {
     }
 
     /// It is nowhere but inside.
-    pub fn add_address(&self, address: &str) {
+    pub(crate) fn add_address(&self, address: &str) {
         let path: PathBuf = self.netns.path().into();
         let name = path.file_name().unwrap().to_str().unwrap();
         let arguments = ["-n", name, "addr", "add", &format!("{address}/32"), "dev", "lo"];
@@ -207,27 +207,27 @@ impl Scene {
     }
 
     /// Messages, by the agent's own books.
-    pub fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         let books = self.agent.admin("/api/v1/ledger");
         let row = ledger::row(&books, "dns_message");
         ledger::dropped(row, |drop| drop["class"] == "loss") as u64
     }
 
-    pub fn is_balanced(&self) {
+    pub(crate) fn is_balanced(&self) {
         eventually(Duration::from_secs(10), "the books balance", || {
             ledger::balance(&self.agent.admin("/api/v1/ledger")).is_ok()
         });
     }
 
     /// Takes another configuration: all of it but what the tests set themselves.
-    pub fn reload(&self, yaml: &str) {
+    pub(crate) fn reload(&self, yaml: &str) {
         fs::write(self.agent.folder().join("tarsier.yaml"), yaml).unwrap();
         let answer = admin_post(&self.agent.admin_socket(), "/api/v1/reload").unwrap();
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     }
 
     /// The agent ends as it is asked to.
-    pub fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.agent.signal(rustix::process::Signal::TERM);
         assert!(self.agent.wait_for_end(Duration::from_secs(10)).success());
     }
