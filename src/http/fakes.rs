@@ -84,7 +84,7 @@ pub(super) fn samples(id: &str) -> Samples {
         .into(),
         files_left_out: 3,
         health: HealthByRole::default(),
-        requests: Requests::default(),
+        requests: Requests::example(),
         metadata: None,
         rejected: 0,
     }

@@ -100,7 +100,13 @@ async fn one_container_by_its_id() {
             "closes": {"local": 0, "peer": 0, "reset": 0, "timeout": 0}}],
         "files": [{"path": r"/var/log/a\xff", "truncated": false, "mount_id": 29, "device": "259:1", "inode": 77,
             "deleted": false, "append": true, "processes": 4}],
-        "files_left_out": 6});
+        "files_left_out": 6,
+        "dns": {"asked": [
+                {"domain": "~other", "request_type": "~other", "status": "servfail", "count": 2},
+                {"domain": "a.example", "request_type": "TypeAAAA", "status": "ok", "count": 2}],
+            "asked_seconds": 2.8e-8, "asked_in_vain": 8, "answered": {"nxdomain": 2}, "answered_seconds": 1.4e-8,
+            "left_unanswered": 0},
+        "unparsed": {"dns cut": 10}});
     for path in [
         "%2Fsystem.slice%2Fx",
         "system.slice/x",
