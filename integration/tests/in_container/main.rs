@@ -173,7 +173,9 @@ fn it_sees_what_one_outside_sees() {
         "-e".to_owned(),
         "TARSIER__HOST__PROC=/host/proc".to_owned(),
     ];
-    let mounts = documented.mounts(&scene.host);
+    // In a cgroup namespace, too, as Docker does it by itself where there are no v1 hierarchies.
+    let mut mounts = documented.mounts(&scene.host);
+    mounts.extend(["--cgroupns", "private"].map(str::to_owned));
     let (docker, podman) = (("docker", &scene.docker), ("podman", &scene.podman));
     let seccomp = |words: &mut Vec<String>| words.push("--security-opt=seccomp=unconfined".to_owned());
 
