@@ -24,14 +24,14 @@ cross=(aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/lib/li
 lint=(shellcheck:shellcheck)
 bench=(
   ip:iproute2 setpriv:util-linux bpftool:bpftool
-  nginx:nginx-light wrk:wrk redis-server:redis-server redis-benchmark:redis-tools -:postgresql
+  dnsmasq:dnsmasq-base dnsperf:dnsperf nginx:nginx-light wrk:wrk redis-server:redis-server redis-benchmark:redis-tools -:postgresql
 )
 dnf_build="gcc gcc-c++ make git ca-certificates"
 dnf_test="iproute nftables iptables-nft util-linux libcap curl jq busybox containerd runc moby-engine podman catatonit \
 containernetworking-plugins python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core \
 qemu-system-aarch64-core cpio kmod xz dnsmasq bind-utils dnsperf golang python3"
 dnf_lint="ShellCheck"
-dnf_bench="iproute util-linux bpftool nginx wrk redis postgresql-server postgresql-contrib"
+dnf_bench="iproute util-linux bpftool dnsmasq dnsperf nginx wrk redis postgresql-server postgresql-contrib"
 TARGET=aarch64-unknown-linux-gnu
 
 say() { printf 'setup: %s\n' "$*"; }

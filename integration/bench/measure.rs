@@ -42,9 +42,9 @@ pub(crate) struct Cost {
     pub(crate) resident_peak_bytes: u64,
     /// Kernel memory of its eBPF maps, which is in no RSS.
     pub(crate) map_bytes: u64,
-    pub(crate) connects_made: u64,
+    pub(crate) made: u64,
     /// None if it says nothing about that.
-    pub(crate) connects_counted: Option<f64>,
+    pub(crate) counted: Option<f64>,
 }
 
 /// What the agent's eBPF programs did for a number of units, while the kernel timed them.
@@ -143,7 +143,8 @@ fn once(load: &mut dyn Load, who: &Who, round: usize, seconds: u64) -> Result<Me
 fn watched(load: &mut dyn Load, watcher: &Watcher, seconds: u64) -> Result<(Outcome, Cost)> {
     let clients = load.clients();
     let idle = watcher.memory()?;
-    let (counted, made) = (watcher.connects(&clients)?, load.scene().connects());
+    let metric = load.counts().unwrap_or("container_net_tcp_successful_connects_total");
+    let (counted, made) = (watcher.count(metric, &clients)?, load.scene().connects());
     load.begin()?;
     pause(DRAIN);
     let (cpu, watch) = (watcher.cpu()?, Stopwatch::start());
@@ -151,10 +152,14 @@ fn watched(load: &mut dyn Load, watcher: &Watcher, seconds: u64) -> Result<(Outc
     pause(DRAIN);
     let (cpu_seconds, of_seconds) = ((watcher.cpu()? - cpu).as_secs_f64(), watch.elapsed().as_secs_f64());
     let memory = watcher.memory()?;
-    let connects_made = load.scene().connects() - made;
-    let connects_counted = match counted {
-        Some(before) => Some(settled(connects_made as f64, || {
-            Ok(watcher.connects(&clients)?.unwrap_or_default() - before)
+    let made = match load.counts() {
+        // Their own count: the kernel has none.
+        Some(_) => outcome.units as u64,
+        None => load.scene().connects() - made,
+    };
+    let counted = match counted {
+        Some(before) => Some(settled(made as f64, || {
+            Ok(watcher.count(metric, &clients)?.unwrap_or_default() - before)
         })?),
         None => None,
     };
@@ -165,8 +170,8 @@ fn watched(load: &mut dyn Load, watcher: &Watcher, seconds: u64) -> Result<(Outc
         resident_bytes: memory.resident_bytes,
         resident_peak_bytes: memory.peak_bytes,
         map_bytes: Held::by(watcher.pid())?.map_bytes(),
-        connects_made,
-        connects_counted,
+        made,
+        counted,
     };
     Ok((outcome, cost))
 }

@@ -53,7 +53,7 @@ kept      throughput with the agent by that without it: the median of the rounds
 p99 x     the same of the 99th percentile of the latency, where the tool tells it
 CPU us    of the agent itself, for each unit (request, connection, ...); CPU %: of one core
 BPF us    of its programs in the kernel, for each unit, in a run of its own
-counted   connects in its metrics by connects made, all rounds together
+counted   connects (dns: answered questions) in its metrics by those made, all rounds together
 RSS MiB   before the load > after it (most so far); maps: kernel memory of its eBPF maps, which is in no RSS
 ";
 
@@ -136,8 +136,8 @@ fn ratios(result: &Results, who: &str, value: impl Fn(&Measure) -> Option<f64>) 
 }
 
 fn counted(costs: &[&Cost]) -> String {
-    let made: u64 = costs.iter().map(|cost| cost.connects_made).sum();
-    let counted: Option<f64> = costs.iter().map(|cost| cost.connects_counted).sum();
+    let made: u64 = costs.iter().map(|cost| cost.made).sum();
+    let counted: Option<f64> = costs.iter().map(|cost| cost.counted).sum();
     match counted {
         Some(counted) if made > 0 => format!("{:.5}", counted / made as f64),
         _ => "-".to_owned(),
@@ -221,8 +221,8 @@ mod tests {
             resident_bytes: 21 << 20,
             resident_peak_bytes: 22 << 20,
             map_bytes: 3 << 19,
-            connects_made: 10_000,
-            connects_counted: Some(9_999.0),
+            made: 10_000,
+            counted: Some(9_999.0),
         });
         Measure {
             agent,

@@ -116,6 +116,20 @@ pub(crate) fn pgbench(text: &str) -> Result<Outcome> {
     read().with_context(|| format!("not as pgbench prints:\n{text}"))
 }
 
+/// `dnsperf`; of the latencies it tells an average.
+pub(crate) fn dnsperf(text: &str) -> Result<Outcome> {
+    let read = || {
+        let number = |after: &str| word_after(text, after)?.parse::<f64>().ok();
+        Some(Outcome {
+            units: number("Queries completed:")?,
+            per_second: number("Queries per second:")?,
+            p99_ms: None,
+            errors: number("Queries lost:")? as u64,
+        })
+    };
+    read().with_context(|| format!("not as dnsperf prints:\n{text}"))
+}
+
 /// The word behind `prefix`, on the first line that begins so.
 fn word_after<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let rest = text.lines().find_map(|line| line.trim().strip_prefix(prefix))?;
@@ -187,9 +201,21 @@ mod tests {
     }
 
     #[test]
+    fn dnsperf_tells_questions() {
+        let outcome = dnsperf(include_str!("captured/dnsperf.txt")).unwrap();
+        let expected = Outcome {
+            units: 50_210.0,
+            per_second: 50_203.318_925,
+            p99_ms: None,
+            errors: 2,
+        };
+        assert_eq!(outcome, expected);
+    }
+
+    #[test]
     fn another_text_is_an_error_and_never_a_number() {
         for text in ["", "Requests/sec:\n", "\"test\",\"rps\"\n", "tps = many\n"] {
-            assert!(wrk(text).is_err() && redis(text, 1).is_err() && pgbench(text).is_err());
+            assert!(wrk(text).is_err() && redis(text, 1).is_err() && pgbench(text).is_err() && dnsperf(text).is_err());
         }
     }
 

@@ -123,10 +123,10 @@ impl Watcher {
         Ok(Some(Metrics::parse(&response.text())))
     }
 
-    /// Connects of these containers so far.
-    pub(crate) fn connects(&self, containers: &BTreeSet<String>) -> Result<Option<f64>> {
+    /// How many of that metric's these containers have made so far.
+    pub(crate) fn count(&self, metric: &str, containers: &BTreeSet<String>) -> Result<Option<f64>> {
         let Some(metrics) = self.scrape()? else { return Ok(None) };
-        let all = metrics.all("container_net_tcp_successful_connects_total", &[]);
+        let all = metrics.all(metric, &[]);
         let theirs = all.filter(|sample| containers.contains(sample.label("container_id")));
         Ok(Some(theirs.map(|sample| sample.value).sum()))
     }

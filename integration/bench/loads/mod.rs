@@ -1,5 +1,6 @@
 //! What is measured: each load is a server and a client in a network namespace of their own, where nobody else connects.
 pub(crate) mod containers;
+mod dns;
 mod idle;
 mod nginx;
 mod postgres;
@@ -26,6 +27,11 @@ pub(crate) trait Load {
     /// The containers that connect.
     fn clients(&self) -> BTreeSet<String> {
         BTreeSet::from([self.scene().client.id().to_owned()])
+    }
+
+    /// The metric of what it makes, if that is not connects.
+    fn counts(&self) -> Option<&'static str> {
+        None
     }
 
     /// What goes before, with the agent there and outside the measurement.
@@ -97,6 +103,13 @@ pub(crate) const ALL: &[Kind] = &[
         compared: true,
         has_tools: || postgres::folder().map(drop),
         prepare: postgres::prepare,
+    },
+    Kind {
+        name: "dns",
+        unit: "question",
+        compared: true,
+        has_tools: || tools(&["dnsmasq", "dnsperf"]),
+        prepare: dns::prepare,
     },
     Kind {
         name: "idle",
@@ -176,22 +189,26 @@ struct Server {
 }
 
 impl Server {
-    fn start(mut command: Command, signal: Signal, scene: &Scene) -> Result<Self> {
+    fn start(command: Command, signal: Signal, scene: &Scene) -> Result<Self> {
+        Self::start_at(PORT, command, signal, scene)
+    }
+
+    fn start_at(port: u16, mut command: Command, signal: Signal, scene: &Scene) -> Result<Self> {
         let log = scene.path("server.log");
         let file = File::create(&log)?;
         let child = command.stdout(file.try_clone()?).stderr(file).spawn();
         let child = child.with_context(|| format!("starting {command:?}"))?;
         let mut server = Self { child, signal };
-        let up = server.wait_until_it_listens();
+        let up = server.wait_until_it_listens(port);
         up.with_context(|| format!("{command:?}\n{}", fs::read_to_string(log).unwrap_or_default()))?;
         Ok(server)
     }
 
-    fn wait_until_it_listens(&mut self) -> Result<()> {
+    fn wait_until_it_listens(&mut self, port: u16) -> Result<()> {
         let watch = Stopwatch::start();
         // That of its namespace. Asking by a connect would count as one.
         let table = format!("/proc/{}/net/tcp", self.child.id());
-        let row = format!(":{PORT:04X} 00000000:0000 0A ");
+        let row = format!(":{port:04X} 00000000:0000 0A ");
         while !fs::read_to_string(&table).unwrap_or_default().contains(&row) {
             let ended = self.child.try_wait()?;
             ensure!(ended.is_none(), "the server ended: {ended:?}");
