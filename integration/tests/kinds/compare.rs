@@ -1,8 +1,7 @@
 //! What the agent says of all rows, and where it is something else than what they are and did.
 use crate::{scene::Row, table::RENAMED};
-use serde_json::Value;
-use std::{collections::BTreeSet, time::Duration};
-use tarsier_integration::{Agent, Metrics, Sample, Stopwatch, pause};
+use std::time::Duration;
+use tarsier_integration::{Agent, Metrics, Share, Stopwatch, pause, strangers};
 
 const SOON: Duration = Duration::from_secs(30);
 /// Longer than two passes over the totals: what would be counted twice, would be by now.
@@ -43,110 +42,40 @@ impl Expected<'_> {
         assert!(wrong.is_empty(), "{when}, a little later:\n{}", wrong.join("\n"));
     }
 
+    fn share(&self, at: usize) -> Share<'static> {
+        let row = &self.rows[at];
+        Share {
+            name: row.kind.name,
+            id: self.id(row),
+            app: row.kind.app,
+            told: row.kind.told,
+            port: row.address.port(),
+            next: row.next.to_string(),
+            connects: self.connects[at],
+            accepted: self.connects[(at + self.rows.len() - 1) % self.rows.len()],
+        }
+    }
+
     fn wrong(&self, agent: &Agent) -> Vec<String> {
         let mut wrong = self.wrong_in(&agent.metrics());
-        for (at, row) in self.rows.iter().enumerate() {
-            let id = self.id(row);
-            let previous = self.connects[(at + self.rows.len() - 1) % self.rows.len()];
-            let (found, expected) = (accepted(agent, id, row), shown(id, previous.to_string()));
-            wrong.extend(differs(row, "accepted", &found, &expected));
+        for at in 0..self.rows.len() {
+            let share = self.share(at);
+            let container = agent
+                .ask(&format!("/api/v1/containers{}", share.id))
+                .unwrap_or_default();
+            wrong.extend(share.wrong_in_container(&container));
         }
         wrong
     }
 
     /// What metrics alone tell.
     pub(crate) fn wrong_in(&self, metrics: &Metrics) -> Vec<String> {
-        let mut wrong = Vec::new();
-        for (at, row) in self.rows.iter().enumerate() {
-            let mut is = |what: &str, found: BTreeSet<String>, expected: &[String]| {
-                wrong.extend(differs(row, what, &found, expected));
-            };
-            let (id, app, next) = (self.id(row), row.kind.app, row.next.to_string());
-            let connects = self.connects[at];
-            let all = shown(id, format!("{id} {app} {next} {connects}"));
-            is(
-                "connects",
-                connects_to(metrics, &next),
-                if connects > 0 { &all } else { &[] },
-            );
-            is("listens", listens(metrics, row), &shown(id, format!("{id} {app}")));
-            let (label, value) = row.kind.told;
-            if !label.is_empty() {
-                is("info", told(metrics, id, label), &[value.to_owned()]);
-            }
-        }
-        wrong.extend(self.strangers(metrics));
-        wrong
-    }
-
-    /// Ids of whoever has another, or none.
-    fn strangers(&self, metrics: &Metrics) -> BTreeSet<String> {
+        let shares = (0..self.rows.len()).map(|at| self.share(at));
+        let mut wrong: Vec<_> = shares.flat_map(|share| share.wrong_in(metrics)).collect();
         let former = self.rows.iter().map(|row| row.kind.id);
         let former = former.filter(|id| self.renamed && self.rows.iter().all(|row| self.id(row) != *id));
-        let unwanted: Vec<_> = self.unwanted.iter().map(String::as_str).chain(former).collect();
-        let ids = metrics.samples().iter().map(|sample| sample.label("container_id"));
-        ids.filter(|id| unwanted.iter().any(|word| id.contains(word)))
-            .map(|id| format!("there is {id}"))
-            .collect()
+        let unwanted = self.unwanted.iter().map(String::as_str);
+        wrong.extend(strangers(metrics, unwanted.chain(former)));
+        wrong
     }
-}
-
-/// Nothing, of one that nobody wants to see.
-fn shown(id: &str, text: String) -> Vec<String> {
-    if id.is_empty() { vec![] } else { vec![text] }
-}
-
-fn differs(row: &Row, what: &str, found: &BTreeSet<String>, expected: &[String]) -> Option<String> {
-    let same = found.iter().eq(expected);
-    (!same).then(|| format!("{}: {what}: {found:?} instead of {expected:?}", row.kind.name))
-}
-
-fn owner(sample: &Sample) -> String {
-    format!("{} {}", sample.label("container_id"), sample.label("app_id"))
-}
-
-/// By anybody, failed ones too.
-fn connects_to(metrics: &Metrics, address: &str) -> BTreeSet<String> {
-    let labels = [("destination", address)];
-    let made = metrics.all("container_net_tcp_successful_connects_total", &labels);
-    let made = made.map(|one| format!("{} {} {}", owner(one), one.label("actual_destination"), one.value));
-    let failed = metrics.all("container_net_tcp_failed_connects_total", &labels);
-    made.chain(failed.map(|one| format!("{} failed {}", owner(one), one.value)))
-        .collect()
-}
-
-/// Whoever listens on its port, at whatever address. (The test itself has looked whether it was free.)
-fn listens(metrics: &Metrics, row: &Row) -> BTreeSet<String> {
-    let port = format!(":{}", row.address.port());
-    let all = metrics.all("container_net_tcp_listen_info", &[]);
-    all.filter(|listen| listen.label("listen_addr").ends_with(&port) && listen.value == 1.0)
-        .map(owner)
-        .collect()
-}
-
-/// How many came where it listens.
-fn accepted(agent: &Agent, id: &str, row: &Row) -> BTreeSet<String> {
-    let container = agent.ask(&format!("/api/v1/containers{id}")).unwrap_or_default();
-    let listens = container["listens"].as_array().cloned().unwrap_or_default();
-    let port = format!(":{}", row.address.port());
-    let of_port = |listen: &&Value| {
-        listen["address"]
-            .as_str()
-            .is_some_and(|address| address.ends_with(&port))
-    };
-    let counts: Vec<_> = listens
-        .iter()
-        .filter(of_port)
-        .filter_map(|listen| listen["accepted"].as_u64())
-        .collect();
-    (!counts.is_empty())
-        .then(|| counts.iter().sum::<u64>().to_string())
-        .into_iter()
-        .collect()
-}
-
-fn told(metrics: &Metrics, id: &str, label: &str) -> BTreeSet<String> {
-    let labels = [("container_id", id)];
-    let infos = metrics.all("container_info", &labels);
-    infos.map(|info| info.label(label).to_owned()).collect()
 }
