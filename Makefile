@@ -75,8 +75,9 @@ install: ## install what `make build` built, with its unit and configuration (as
 	@test -x $(AGENT) || { echo "$(AGENT) is not there: make build"; exit 1; }
 	install -D -m 0755 $(AGENT) $(DESTDIR)/usr/bin/tarsier
 	install -D -m 0644 systemd/tarsier.service $(DESTDIR)/usr/lib/systemd/system/tarsier.service
+	install -D -m 0644 systemd/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/tarsier.conf
 	test -e $(DESTDIR)/etc/tarsier/tarsier.yaml || install -D -m 0644 configs/tarsier.yaml $(DESTDIR)/etc/tarsier/tarsier.yaml
-	@echo "now: systemctl daemon-reload && systemctl enable --now tarsier"
+	@echo "now: systemd-sysusers && systemctl daemon-reload && systemctl enable --now tarsier"
 
 .PHONY: image
 image: ## build the container image (DOCKER, IMAGE, IMAGE_ARGS)
