@@ -19,6 +19,7 @@ test=(
   systemd-nspawn:systemd-container mmdebstrap:mmdebstrap prometheus:prometheus
   dnsmasq:dnsmasq-base dig:bind9-dnsutils dnsperf:dnsperf go:golang-go python3:python3-minimal
   qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm cpio:cpio depmod:kmod xz:xz-utils
+  mke2fs:e2fsprogs
 )
 cross=(aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/lib/libc.so.6:libc6-dev-arm64-cross)
 lint=(shellcheck:shellcheck)
@@ -29,7 +30,7 @@ bench=(
 dnf_build="gcc gcc-c++ make git ca-certificates"
 dnf_test="iproute nftables iptables-nft util-linux libcap curl jq busybox containerd runc moby-engine podman catatonit \
 containernetworking-plugins python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core \
-qemu-system-aarch64-core cpio kmod xz dnsmasq bind-utils dnsperf golang python3"
+qemu-system-aarch64-core cpio kmod xz e2fsprogs dnsmasq bind-utils dnsperf golang python3"
 dnf_lint="ShellCheck"
 dnf_bench="iproute util-linux bpftool dnsmasq dnsperf nginx wrk redis postgresql-server postgresql-contrib"
 TARGET=aarch64-unknown-linux-gnu

@@ -5,6 +5,9 @@
 #       Installs nothing, and tells neither apt nor dpkg of this machine about ARCH.
 #   kernel.sh run ARCH VMLINUZ SCRIPT FILE:DST...   an initramfs of busybox, SCRIPT and FILEs with their libraries; proc, sys,
 #       devtmpfs, cgroup2 and loopback are there. Prints the console; the last line is the script's exit status.
+#   kernel.sh system ARCH VMLINUZ DISK SCRIPT FILE:DST...   the same, with systemd as the first process, in the root folder that
+#       DISK has (see vm.sh; what is written there is lost). /it has SCRIPT and FILEs, which may be in no other folder but
+#       /modules: those are loaded in the order of their names, the drivers of the disk among them.
 #   kernel.sh stop                   nothing to stop: a machine powers off by itself or is ended by its time limit
 set -euo pipefail
 CACHE=${CACHE:-$RT}
@@ -55,7 +58,7 @@ case $verb:$arch in
 *:arm64) machine=(qemu-system-aarch64 -M virt) console=ttyAMA0 limit=300 ;;
 stop:) exit 0 ;;
 *)
-  sed -n '2,9p' "$0"
+  sed -n '2,12p' "$0"
   exit 2
   ;;
 esac
@@ -74,29 +77,59 @@ fetch)
   fi
   ls "$home"/boot/vmlinuz-*
   ;;
-run)
-  kernel=$1 script=$2
-  shift 2
+run | system)
+  kernel=$1 disk=
+  shift
+  options=(-m 1024) append="console=$console quiet panic=-1"
+  if [ "$verb" = system ]; then
+    disk=$1
+    shift
+    # An oops that only ends a process would have the others wait for it until the time is over; and runtimes that find
+    # AppArmor want its tools.
+    append+=" oops=panic lsm=yama systemd.show_status=0 systemd.unit=script.service"
+    options=(-m 2048 -drive "file=$disk,if=virtio,format=raw,snapshot=on") limit=600
+  fi
+  script=$1
+  shift
   t=$(mktemp -d "$RT/initrd.XXXXXX")
   trap 'rm -rf "$t" "$t.gz"' EXIT
-  mkdir -p "$t"/{bin,proc,sys,dev,tmp,etc,root,var,run}
+  mkdir -p "$t"/{bin,proc,sys,dev,tmp,etc,root,var,run,it}
   busybox=$CACHE/busybox.$arch
   [ -e "$busybox" ] || { mkdir -p "$CACHE"; apt apt-get update >&2; unpack busybox-static "$busybox"; }
   cp "$busybox/bin/busybox" "$t/bin/busybox"
   for file in "$@"; do add "${file%%:*}" "${file#*:}"; done
-  cp "$script" "$t/script"
+  cp "$script" "$t/${disk:+it/}script"
   cat >"$t/init" <<'INIT'
 #!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev; mount -t tmpfs t /tmp; mount -t tmpfs r /run
+if [ -e /it/script ]; then
+  for module in /modules/*; do insmod "$module" || poweroff -f; done
+  mount -t ext4 /dev/vda /root || poweroff -f
+  mkdir -p /root/it /run/systemd/system
+  mount -t tmpfs -o mode=755 i /root/it
+  cp -a /it/. /root/it
+  cat >/run/systemd/system/script.service <<'UNIT'
+[Service]
+Type=oneshot
+StandardInput=null
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/console
+ExecStart=/bin/sh -c 'echo begins; /bin/bash /it/script; echo "status $?"; systemctl poweroff -ff'
+UNIT
+  mount --move /run /root/run
+  umount /sys /proc
+  exec switch_root /root /sbin/init
+fi
 mkdir -p /sys/fs/cgroup; mount -t cgroup2 c /sys/fs/cgroup; ip link set lo up
 echo begins; sh /script; echo "status $?"; poweroff -f
 INIT
   chmod +x "$t/init"
   (cd "$t" && find . | cpio -o -H newc --quiet | gzip -1) >"$t.gz"
-  timeout "$limit" "${machine[@]}" -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nographic -no-reboot -nic none \
-    -kernel "$kernel" -initrd "$t.gz" -append "console=$console quiet panic=-1" </dev/null 2>&1 | tr -d '\r'
+  timeout "$limit" "${machine[@]}" -accel tcg,thread=multi -cpu max -smp 2 "${options[@]}" -nographic -no-reboot -nic none \
+    -kernel "$kernel" -initrd "$t.gz" -append "$append" </dev/null 2>&1 | tr -d '\r'
   ;;
 *) exit 2 ;;
 esac

@@ -51,11 +51,31 @@ pub struct Emulator {
     script: Script,
     programs: Programs,
     target: PathBuf,
+    cache: PathBuf,
 }
 
 struct Programs {
     agent: PathBuf,
     workload: PathBuf,
+}
+
+impl Programs {
+    /// Where they are to be there.
+    fn files(&self, folder: &str) -> [String; 2] {
+        let file = |path: &Path, name: &str| format!("{}:{folder}{name}", path.display());
+        [file(&self.agent, "tarsier"), file(&self.workload, "workload")]
+    }
+}
+
+/// A file, and the folder where it is to be there.
+fn into(file: &Path, folder: &str) -> String {
+    let name = file.file_name().expect("it is a file").display();
+    format!("{}:{folder}{name}", file.display())
+}
+
+/// As `uname -r` says.
+fn release(kernel: &str) -> &str {
+    kernel.rsplit_once("vmlinuz-").map_or(kernel, |(_, release)| release)
 }
 
 /// What a boot left behind.
@@ -85,38 +105,57 @@ impl Emulator {
             script: Script::new("kernel.sh").env("CACHE", cache.to_str().expect("a path is text")),
             programs: programs(machine, target)?,
             target: target.to_owned(),
+            cache,
         })
     }
 
     /// Boots the kernel of a Debian package, or one given by its path, and runs `script` there, where `/tarsier` and `/workload` are.
     #[track_caller]
     pub fn boot(&self, kernel: &str, script: &str) -> Boot {
-        let file = self.script.folder().join("script");
-        fs::write(&file, script).expect("the folder is ours");
-        let machine = self.machine.name();
         let kernel = match kernel {
             path if path.starts_with('/') => path.to_owned(),
-            package => self.script.run(&["fetch", machine, package]),
+            package => self.script.run(&["fetch", self.machine.name(), package]),
         };
-        let agent = format!("{}:/tarsier", self.programs.agent.display());
-        let workload = format!("{}:/workload", self.programs.workload.display());
-        let script = file.to_string_lossy();
-        let mut arguments = vec!["run", machine, &kernel, &script, &agent, &workload];
+        let mut files = self.programs.files("/").to_vec();
         // One that runs here runs there.
-        let name_server = self.machine.is_this().then(|| format!("{DNSMASQ}:/dnsmasq"));
-        arguments.extend(name_server.as_deref());
-        let console = self.emulate(&arguments);
-        let release = kernel
-            .rsplit_once("vmlinuz-")
-            .map_or(kernel.as_str(), |(_, release)| release);
+        files.extend(self.machine.is_this().then(|| format!("{DNSMASQ}:/dnsmasq")));
+        self.run("run", &kernel, &[], script, &files)
+    }
+
+    /// Boots the kernel of a Debian package, with these of its modules and what they need, and systemd as the first process of a
+    /// node with runtimes (`vm.sh`). It runs `script`, for bash; `files`, `tarsier` and `workload` are in `/it` there.
+    #[track_caller]
+    pub fn boot_system(&self, package: &str, modules: &[&str], files: &[PathBuf], script: &str) -> Boot {
+        let cache = self.cache.to_str().expect("a path is text");
+        let kernel = self.script.run(&["fetch", self.machine.name(), package]);
+        // Not the newest ones, where the kernel is from an earlier day.
+        let build = format!("linux-image-{}", release(&kernel));
+        let modules = Script::new("modules.sh")
+            .env("CACHE", cache)
+            .run(&[&["fetch", &build], modules].concat());
+        let disk = Script::new("vm.sh").env("CACHE", cache).run(&["image"]);
+        let modules = modules.lines().map(|file| into(Path::new(file), "/modules/"));
+        let files = files.iter().map(|file| into(file, "/it/"));
+        let files = modules.chain(files).chain(self.programs.files("/it/"));
+        self.run("system", &kernel, &[&disk], script, &files.collect::<Vec<_>>())
+    }
+
+    #[track_caller]
+    fn run(&self, verb: &str, kernel: &str, more: &[&str], script: &str, files: &[String]) -> Boot {
+        let file = self.script.folder().join("script");
+        fs::write(&file, script).expect("the folder is ours");
+        let mut words = vec![verb, self.machine.name(), kernel];
+        words.extend(more);
+        words.push(file.to_str().expect("a path is text"));
+        words.extend(files.iter().map(String::as_str));
         let boot = Boot {
-            release: release.to_owned(),
-            console,
+            release: release(kernel).to_owned(),
+            console: self.emulate(&words),
             target: self.target.clone(),
             machine: self.machine,
         };
         let status = boot.console.lines().rev().find_map(|line| line.strip_prefix("status "));
-        assert_eq!(status, Some("0"), "{release}: {}", boot.console);
+        assert_eq!(status, Some("0"), "{}: {}", boot.release, boot.console);
         boot
     }
 
