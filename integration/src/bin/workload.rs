@@ -13,10 +13,13 @@
 //! unspec FIRST SECOND --count N                      FIRST, AF_UNSPEC, then SECOND, with the same socket
 //! storm --count N [--kind exec|fork|thread]          N short-lived children
 //! datagrams ADDR --count N                           one to each of N pairs of ports, whatever the port of ADDR
+//! obey ADDR PIPE                                     listens, and connects as each line of the named pipe says, `ADDR COUNT`;
+//!                                                    what came of it goes into PIPE.said
 //! idle                                               only lives
 //! ```
 //! With `--wait` each first prints `ready` and waits for the end of its standard input.
 //! `serve`, `backlog`, `steady`, `hold` and `idle` print `ready` and end when their standard input does, so none outlives its test.
+//! `obey` says it into that file, and does not end: it is for machines that end with their test.
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::{
     fd::OwnedFd,
@@ -26,7 +29,8 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     env,
-    io::{self, Read as _, Write as _},
+    fs::{File, OpenOptions},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::{Command, Stdio},
     sync::{
@@ -56,6 +60,7 @@ fn main() -> Result<()> {
         "unspec" => say(&unspec(&arguments)?),
         "storm" => say(&storm(&arguments)?),
         "datagrams" => say(&datagrams(&arguments)?),
+        "obey" => obey(&arguments),
         "idle" => {
             say_ready()?;
             wait_for_end()
@@ -67,13 +72,14 @@ fn main() -> Result<()> {
 struct Arguments {
     verb: String,
     addresses: Vec<SocketAddr>,
+    pipe: Option<String>,
     options: BTreeMap<String, String>,
 }
 
 impl Arguments {
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Self> {
         let verb = words.next().context("usage: workload VERB ...")?;
-        let (mut addresses, mut options) = (Vec::new(), BTreeMap::new());
+        let (mut addresses, mut pipe, mut options) = (Vec::new(), None, BTreeMap::new());
         while let Some(word) = words.next() {
             match word.strip_prefix("--") {
                 Some(flag @ ("keep" | "wait" | "close")) => drop(options.insert(flag.to_owned(), String::new())),
@@ -81,12 +87,14 @@ impl Arguments {
                     let value = words.next().with_context(|| format!("{word} wants a value"))?;
                     options.insert(name.to_owned(), value);
                 }
+                None if word.starts_with('/') => pipe = Some(word),
                 None => addresses.push(word.parse().with_context(|| format!("{word:?} is no address"))?),
             }
         }
         Ok(Self {
             verb,
             addresses,
+            pipe,
             options,
         })
     }
@@ -250,6 +258,25 @@ fn exchange(stream: TcpStream, send: usize, receive: usize, outcome: &Outcome) -
     } else {
         Err(io::ErrorKind::UnexpectedEof.into())
     }
+}
+
+fn obey(arguments: &Arguments) -> Result<()> {
+    let pipe = arguments.pipe.as_deref().context("the path of a pipe is missing")?;
+    let mut said = File::create(format!("{pipe}.said"))?;
+    let listener = TcpListener::bind(arguments.address(0)?)?;
+    thread::spawn(move || listener.incoming().for_each(drop));
+    writeln!(said, "ready")?;
+    // Opened for writing too, it has no end when whoever gave an order has gone.
+    let orders = OpenOptions::new().read(true).write(true).open(pipe)?;
+    for order in BufReader::new(orders).lines() {
+        let order = order?;
+        let (address, count) = order
+            .split_once(' ')
+            .with_context(|| format!("{order:?} is no order"))?;
+        let words = ["connect", address, "--count", count].map(str::to_owned);
+        writeln!(said, "{}", connect(&Arguments::parse(words.into_iter())?)?)?;
+    }
+    Ok(())
 }
 
 fn steady(arguments: &Arguments) -> Result<()> {
