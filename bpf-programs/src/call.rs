@@ -30,9 +30,10 @@ const MSGHDR_PIECES: u64 = 16;
 const MSGHDR_PIECE_COUNT: u64 = 24;
 const MMSGHDR_LEN: u64 = 64;
 
-/// One that moves data of the socket.
+/// One that moves data that way; of that socket, if `is_of` says so.
 pub struct Call {
     which: usize,
+    fd: u32,
     /// Its second, third and fifth argument.
     data: u64,
     count: u64,
@@ -63,7 +64,7 @@ unsafe fn argument<T: Copy>(registers: *const u8, which: usize) -> T {
 }
 
 #[inline(always)]
-pub unsafe fn running(task: *const u8, sk: *const u8, sent: bool) -> Option<Call> {
+pub unsafe fn running(task: *const u8, sent: bool) -> Option<Call> {
     unsafe {
         let registers = h::bpf_task_pt_regs(task as *mut _) as *const u8;
         if registers.is_null() {
@@ -72,11 +73,9 @@ pub unsafe fn running(task: *const u8, sk: *const u8, sent: bool) -> Option<Call
         let number: u32 = argument(registers, register::NUMBER);
         let which = (0..call::COUNT).find(|which| number == number_of(sent, *which))?;
         let fd: u64 = argument(registers, register::FIRST);
-        if !is_socket(task, fd as u32, sk) {
-            return None;
-        }
         Some(Call {
             which,
+            fd: fd as u32,
             data: argument(registers, register::SECOND),
             count: argument(registers, register::THIRD),
             name: argument(registers, register::FIFTH),
@@ -85,6 +84,12 @@ pub unsafe fn running(task: *const u8, sk: *const u8, sent: bool) -> Option<Call
 }
 
 impl Call {
+    /// Dearer than all else here.
+    #[inline(always)]
+    pub unsafe fn is_of(&self, task: *const u8, sk: *const u8) -> bool {
+        unsafe { is_socket(task, self.fd, sk) }
+    }
+
     /// The port it goes to, as the caller has said; of several messages, the first one's.
     #[inline(always)]
     pub unsafe fn port(&self) -> Option<u16> {

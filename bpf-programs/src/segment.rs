@@ -85,13 +85,16 @@ pub unsafe fn segment(sk: *const u8, len: u32, way: u32) {
         let call = if task_flags & PF_IO_WORKER != 0 {
             None
         } else {
-            call::running(task, sk, sent)
+            call::running(task, sent)
         };
+        let mut is_of = false;
         if !stream && sent && !is_dns(load(sk, Field::SK_PORT)) && remote_port(sk) == 0 {
-            let port = call.as_ref().and_then(|call| call.port());
-            if !port.is_some_and(is_dns) {
+            let Some(call) = &call else { return };
+            // Most go elsewhere, and this is what they cost.
+            if !call.port().is_some_and(is_dns) || !call.is_of(task, sk) {
                 return;
             }
+            is_of = true;
             let talk = talk(sk, CREATE);
             if talk.is_null() {
                 return;
@@ -123,6 +126,7 @@ pub unsafe fn segment(sk: *const u8, len: u32, way: u32) {
         (*record).len = len;
         (*record).stream = u8::from(stream);
         (*record).sent = u8::from(sent);
+        let call = call.filter(|call| is_of || call.is_of(task, sk));
         let place = call.and_then(|call| call.place(|| talk(sk, CREATE)));
         hand_over(draft, place.as_ref(), len);
     }
