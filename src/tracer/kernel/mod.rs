@@ -89,6 +89,16 @@ impl Loaded {
     }
 }
 
+impl Loaded {
+    /// Before the first connection is accepted that the programs see: its owner is who listens, and where it ends before the
+    /// inventory there is nobody else to ask. That it cannot be read is for the inventory to say.
+    fn look_for_listeners(&self) {
+        if let Some(listeners) = self.iterator(program::INVENTORY_LISTENERS) {
+            drop(listeners.read(&mut Vec::new()));
+        }
+    }
+}
+
 struct Counters(PerCpuArray<MapData, Row>);
 
 impl KernelCounters for Counters {
@@ -228,6 +238,9 @@ impl Kernel {
                 continue;
             }
             alive();
+            if unit.feature == feature::TCP_STATE {
+                loaded.look_for_listeners();
+            }
             match attach(&mut loaded.ebpf, unit, &btf, &self.setup) {
                 Ok(iterator) => {
                     loaded.attached[index] = true;
