@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What is said on sockets that somebody has to read, for now those of name servers and their clients, into a ring of its
-//! own: however much it is, news finds its room.
+//! What name servers and their clients say to each other, into a ring of its own: however much it is, news finds its room.
 use crate::{
     call::{self, Place},
     kernel::{is_kernels, is_own, load, owner},
