@@ -55,7 +55,7 @@ test: ## set up, then unit and integration tests (TESTS=name for some)
 	@scripts/setup.sh --test
 	TARSIER_BPF=require $(CARGO) test -- $(TESTS)
 	TARSIER_BPF=require $(CARGO) build --features test-hooks
-	$(CARGO) test -p tarsier-integration --tests --config "target.'cfg(unix)'.runner=['$(CURDIR)/scripts/as.sh','root']" \
+	$(CARGO) test -p tarsier-integration --tests --no-fail-fast --config "target.'cfg(unix)'.runner=['$(CURDIR)/scripts/as.sh','root']" \
 	  -- --test-threads=1 $(TESTS)
 
 .PHONY: lint
