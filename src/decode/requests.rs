@@ -1,20 +1,29 @@
 //! Requests of a protocol, added up per process and reading. What becomes of them is counted, their payload is gone.
-use super::{Owner, Role};
+use super::{DestinationKey, Owner, Role, Route};
+use crate::base::{fqdn::Fqdn, ids::NetnsId};
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
+use std::{borrow::Cow, net::SocketAddr};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     Dns,
+    Http,
+    Redis,
+    Postgres,
+    Memcached,
 }
 
 impl Protocol {
-    pub const ALL: [Self; 1] = [Self::Dns];
+    pub const ALL: [Self; 5] = [Self::Dns, Self::Http, Self::Redis, Self::Postgres, Self::Memcached];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dns => "dns",
+            Self::Http => "http",
+            Self::Redis => "redis",
+            Self::Postgres => "postgres",
+            Self::Memcached => "memcached",
         }
     }
 }
@@ -39,6 +48,57 @@ pub struct DnsUnanswered {
     pub owner: Owner,
     pub role: Role,
     pub count: u64,
+}
+
+/// Requests and their replies on one connection, or on several of one owner between the same two addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchanges {
+    pub owner: Owner,
+    pub netns: NetnsId,
+    /// Who asks is the client, whoever has connected.
+    pub role: Role,
+    pub protocol: Protocol,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    /// Where the packets go, if something on the way gives them another destination (NAT).
+    pub actual: Option<SocketAddr>,
+    /// What the destination is shown under, if not its address.
+    pub name: Option<Fqdn>,
+    pub classes: Classes,
+    /// Of all of them, whatever became of them.
+    pub latency: Latency,
+}
+
+impl Exchanges {
+    pub fn route(&self) -> Route {
+        Route {
+            destination: self.remote,
+            actual: self.actual.unwrap_or(self.remote),
+        }
+    }
+
+    /// What it counts under, a client's.
+    pub fn destination(&self) -> DestinationKey {
+        DestinationKey::new(self.name.clone(), self.route())
+    }
+}
+
+/// Requests by what became of them: HTTP's by the first digit of the status, of other protocols 2 is success and 5 failure;
+/// 0 is neither.
+pub type Classes = [u64; 6];
+
+/// As the label `status` shows it.
+pub fn class_name(protocol: Protocol, class: usize) -> &'static str {
+    match (protocol, class) {
+        (Protocol::Http, 1) => "1xx",
+        (Protocol::Http, 2) => "2xx",
+        (Protocol::Http, 3) => "3xx",
+        (Protocol::Http, 4) => "4xx",
+        (Protocol::Http, 5) => "5xx",
+        (_, 2) => "ok",
+        (_, 5) => "failed",
+        _ => "unknown",
+    }
 }
 
 /// Messages, or pieces of a stream, that count nowhere else.
@@ -66,10 +126,12 @@ pub enum UnparsedReason {
     Unsupported,
     /// A table is full.
     Crowded,
+    /// Requests to which no reply was seen when their connection ended.
+    Unanswered,
 }
 
 impl UnparsedReason {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Unasked,
         Self::Cut,
         Self::Unreadable,
@@ -77,6 +139,7 @@ impl UnparsedReason {
         Self::Gap,
         Self::Unsupported,
         Self::Crowded,
+        Self::Unanswered,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -88,6 +151,7 @@ impl UnparsedReason {
             Self::Gap => "gap",
             Self::Unsupported => "unsupported",
             Self::Crowded => "crowded",
+            Self::Unanswered => "unanswered",
         }
     }
 }
@@ -229,6 +293,13 @@ mod tests {
 
     #[test]
     fn labels() {
+        let names = |protocol| [0, 1, 2, 3, 4, 5, 6].map(|class| class_name(protocol, class));
+        assert_eq!(
+            names(Protocol::Http),
+            ["unknown", "1xx", "2xx", "3xx", "4xx", "5xx", "unknown"]
+        );
+        assert_eq!(names(Protocol::Redis)[..4], ["unknown", "unknown", "ok", "unknown"]);
+        assert_eq!(names(Protocol::Postgres)[5], "failed");
         let statuses: Vec<_> = (0..=17).map(|code| DnsStatus::from(code).as_str()).collect();
         assert_eq!(
             statuses.join(" "),

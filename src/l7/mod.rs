@@ -1,6 +1,7 @@
 //! What was asked and answered on a socket: segments in, sums per reading out. Pure: no actor, no clock, no I/O; payload
 //! goes no further than this. A protocol is a directory: it frames, parses and pairs, and adds up in [`sums`].
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
+pub mod dialogue;
 pub mod dns;
 mod sums;
 
