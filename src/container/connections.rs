@@ -1,8 +1,8 @@
 //! Open connections, and per destination and per listen address what all of them have added up to.
-use super::names::Destinations;
+use super::{exchanges::ByProtocol, names::Destinations};
 use crate::{
     base::{ids::NetnsId, table::Table},
-    decode::{CloseReason, Closes, DestinationKey, Role, SocketEvent, SumEvent},
+    decode::{CloseReason, Closes, DestinationKey, Exchanges, Role, SocketEvent, SumEvent},
 };
 use std::{collections::BTreeMap, hash::Hash, net::SocketAddr};
 
@@ -71,7 +71,7 @@ impl Connection {
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Or accepts.
     pub connects: u64,
@@ -85,7 +85,9 @@ pub struct Stats {
     pub received_bytes: u64,
     pub retransmits: u64,
     pub closes: Closes,
-    /// Of the last attempt, on the kernel's clock.
+    /// What was asked for there.
+    pub exchanges: ByProtocol,
+    /// Of the last attempt, or the last request, on the kernel's clock.
     pub last_ns: u64,
 }
 
@@ -129,6 +131,21 @@ impl Stats {
         self.last_ns = self.last_ns.max(now_ns);
     }
 
+    pub(super) fn exchanged(&mut self, exchanges: &Exchanges, now_ns: u64) {
+        self.exchanges.add(exchanges);
+        self.last_ns = self.last_ns.max(now_ns);
+    }
+
+    /// All but what was said.
+    fn has_traffic(&self) -> bool {
+        let nothing = Self {
+            exchanges: self.exchanges.clone(),
+            last_ns: self.last_ns,
+            ..Self::default()
+        };
+        *self != nothing
+    }
+
     pub(super) fn absorb(&mut self, other: Self) {
         self.connects += other.connects;
         self.failures += other.failures;
@@ -142,6 +159,7 @@ impl Stats {
         self.received_bytes += other.received_bytes;
         self.retransmits += other.retransmits;
         add(&mut self.closes, &other.closes);
+        self.exchanges.absorb(&other.exchanges);
         self.last_ns = self.last_ns.max(other.last_ns);
     }
 
@@ -219,6 +237,32 @@ impl Traffic {
         self.listens.absorb(other.listens);
     }
 
+    /// What was said stays.
+    pub(super) fn forget_connections(&mut self) {
+        self.listens = Counters::new(self.listens.known.capacity());
+        self.destinations.change(|stats| {
+            let exchanges = std::mem::take(&mut stats.exchanges);
+            let last_ns = stats.last_ns;
+            *stats = Stats {
+                exchanges,
+                last_ns,
+                ..Stats::default()
+            };
+        });
+    }
+
+    /// Connections stay.
+    pub(super) fn forget_exchanges(&mut self) {
+        self.destinations
+            .change(|stats| stats.exchanges = ByProtocol::default());
+    }
+
+    /// But there may be what was said.
+    #[cfg(test)]
+    pub(super) fn has_no_connections(&self) -> bool {
+        self.listens.is_empty() && !self.destinations.iter().any(|(_, stats)| stats.has_traffic())
+    }
+
     pub(super) fn forget_before(&mut self, before_ns: u64) {
         self.destinations.forget_before(before_ns);
         self.listens.forget_before(before_ns);
@@ -280,6 +324,18 @@ impl<K: Clone + Eq + Hash> Counters<K> {
         let (known, rest) = other.drain();
         known.for_each(|(key, stats)| self.of(key).absorb(stats));
         self.other.absorb(rest);
+    }
+
+    /// What then has nothing to show goes.
+    pub(super) fn change(&mut self, mut change: impl FnMut(&mut Stats)) {
+        let mut keep = |stats: &mut Stats| {
+            change(stats);
+            stats.has_traffic() || !stats.exchanges.is_empty()
+        };
+        self.known.retain(|_, stats| keep(stats));
+        if !keep(&mut self.other) {
+            self.other = Stats::default();
+        }
     }
 
     /// An address that comes back later starts from zero, as after a restart.

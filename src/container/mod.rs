@@ -2,6 +2,7 @@
 pub mod actor;
 pub mod connections;
 pub mod destination;
+pub mod exchanges;
 pub mod files;
 pub mod health;
 pub mod lifecycle;

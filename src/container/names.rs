@@ -66,9 +66,18 @@ impl Destinations {
         self.counters.at(None).absorb(rest);
     }
 
-    /// A name whose last destination goes makes room for another.
     pub(super) fn forget_before(&mut self, before_ns: u64) {
         self.counters.forget_before(before_ns);
+        self.forget_names();
+    }
+
+    pub(super) fn change(&mut self, change: impl FnMut(&mut Stats)) {
+        self.counters.change(change);
+        self.forget_names();
+    }
+
+    /// A name whose last destination goes makes room for another.
+    fn forget_names(&mut self) {
         self.names = self.counters.keys().filter_map(DestinationKey::name).cloned().collect();
     }
 }

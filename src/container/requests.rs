@@ -1,5 +1,8 @@
 //! What a container has asked, and was asked.
-use crate::decode::{DnsRequests, DnsStatus, DnsUnanswered, Latency, Protocol, Role, Unparsed, UnparsedReason};
+use super::exchanges::ByProtocol;
+use crate::decode::{
+    DnsRequests, DnsStatus, DnsUnanswered, Exchanges, Latency, Protocol, Role, Unparsed, UnparsedReason,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows for each domain, on the average: a type of question and a status are one. What asks more kinds of questions than
@@ -27,7 +30,14 @@ pub struct Dns {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requests {
     pub dns: Dns,
+    /// By others. What it has asked for itself is with the destinations.
+    pub inbound: ByProtocol,
     pub unparsed: BTreeMap<(Protocol, UnparsedReason), u64>,
+}
+
+/// A recording may say anything: nothing overflows.
+fn add(sum: &mut u64, count: u64) {
+    *sum = sum.saturating_add(count);
 }
 
 impl Dns {
@@ -42,15 +52,14 @@ impl Dns {
             }
             Role::Server => {
                 self.answered_latency.add(&requests.latency);
-                *self.answered.entry(requests.status).or_default() += count;
+                add(self.answered.entry(requests.status).or_default(), count);
             }
         }
     }
 
     fn asked(&mut self, row: &Question, count: u64, domains: usize) {
         if let Some(known) = self.asked.get_mut(row) {
-            *known += count;
-            return;
+            return add(known, count);
         }
         let (question, status) = row;
         let question = question.as_ref().filter(|(_, domain)| {
@@ -60,7 +69,7 @@ impl Dns {
         if let Some((_, domain)) = question {
             self.domains.insert(domain.clone());
         }
-        *self.asked.entry((question.cloned(), *status)).or_default() += count;
+        add(self.asked.entry((question.cloned(), *status)).or_default(), count);
     }
 
     fn absorb(&mut self, other: &Self, domains: usize) {
@@ -69,11 +78,11 @@ impl Dns {
         }
         self.asked_latency.add(&other.asked_latency);
         for (status, count) in &other.answered {
-            *self.answered.entry(*status).or_default() += count;
+            add(self.answered.entry(*status).or_default(), *count);
         }
         self.answered_latency.add(&other.answered_latency);
         for (ours, theirs) in self.unanswered.iter_mut().zip(other.unanswered) {
-            *ours += theirs;
+            add(ours, theirs);
         }
     }
 }
@@ -85,18 +94,23 @@ impl Requests {
 
     pub(super) fn dns_unanswered(&mut self, of: &DnsUnanswered) {
         if let Some(count) = self.dns.unanswered.get_mut(of.role as usize) {
-            *count += of.count;
+            add(count, of.count);
         }
     }
 
+    pub(super) fn answered(&mut self, exchanges: &Exchanges) {
+        self.inbound.add(exchanges);
+    }
+
     pub(super) fn unparsed(&mut self, of: &Unparsed) {
-        *self.unparsed.entry((of.protocol, of.reason)).or_default() += of.count;
+        add(self.unparsed.entry((of.protocol, of.reason)).or_default(), of.count);
     }
 
     pub(super) fn absorb(&mut self, other: &Self, domains: usize) {
         self.dns.absorb(&other.dns, domains);
+        self.inbound.absorb(&other.inbound);
         for (what, count) in &other.unparsed {
-            *self.unparsed.entry(*what).or_default() += count;
+            add(self.unparsed.entry(*what).or_default(), *count);
         }
     }
 
@@ -127,6 +141,7 @@ impl Requests {
             reason: UnparsedReason::Cut,
             count: 5,
         });
+        example.inbound = ByProtocol::example(Protocol::Http);
         example
     }
 }

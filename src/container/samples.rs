@@ -1,6 +1,7 @@
 //! What a scrape and the API are told of a container: plain values, taken in one short handler.
 use super::{
     connections::{Stats, add},
+    exchanges::ByProtocol,
     files::{FileInUse, together},
     health::HealthByRole,
     requests::Requests,
@@ -35,6 +36,7 @@ pub struct Destination {
     pub received_bytes: u64,
     pub retransmits: u64,
     pub closes: Closes,
+    pub exchanges: ByProtocol,
     pub has_connected: bool,
 }
 
@@ -136,6 +138,7 @@ impl Destination {
         self.received_bytes += other.received_bytes;
         self.retransmits += other.retransmits;
         add(&mut self.closes, &other.closes);
+        self.exchanges.absorb(&other.exchanges);
         self.has_connected |= other.has_connected;
     }
 }
@@ -227,6 +230,7 @@ fn destination((key, stats): (Option<&DestinationKey>, &Stats)) -> Destination {
         received_bytes: stats.received_bytes,
         retransmits: stats.retransmits,
         closes: stats.closes,
+        exchanges: stats.exchanges.clone(),
         has_connected: stats.has_connected(),
     }
 }

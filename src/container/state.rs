@@ -30,7 +30,7 @@ use crate::{
         now::Now,
         table::Table,
     },
-    decode::{DestinationKey, DnsRequests, DnsUnanswered, OpenFile, SocketEvent, SumEvent, Unparsed},
+    decode::{DestinationKey, DnsRequests, DnsUnanswered, Exchanges, OpenFile, Role, SocketEvent, SumEvent, Unparsed},
     runtimes::metadata::Metadata,
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -78,6 +78,7 @@ pub enum ContainerEvent {
     FilesPassed,
     DnsAsked(DnsRequests),
     DnsUnanswered(DnsUnanswered),
+    Exchanged(Exchanges),
     Unparsed(Unparsed),
     /// By its runtime.
     Described(Arc<Metadata>),
@@ -184,6 +185,7 @@ impl ContainerState {
             ContainerEvent::FilesPassed => self.files.passed(),
             ContainerEvent::DnsAsked(requests) => self.requests.dns(&requests, self.limits.names),
             ContainerEvent::DnsUnanswered(unanswered) => self.requests.dns_unanswered(&unanswered),
+            ContainerEvent::Exchanged(exchanges) => self.exchanged(&exchanges, now),
             ContainerEvent::Unparsed(unparsed) => self.requests.unparsed(&unparsed),
             ContainerEvent::Described(metadata) => self.metadata = Some(metadata),
             ContainerEvent::Keeps(carries) => self.keep(carries),
@@ -192,6 +194,17 @@ impl ContainerState {
             self.since_ns = Some(now.boottime_ns);
         }
         applied
+    }
+
+    /// What it asks for counts with the destination, however the connection there counts.
+    fn exchanged(&mut self, exchanges: &Exchanges, now: Now) {
+        match exchanges.role {
+            Role::Client => {
+                let destination = self.traffic.destinations.of(exchanges.destination());
+                destination.exchanged(exchanges, now.monotonic_ns);
+            }
+            Role::Server => self.requests.answered(exchanges),
+        }
     }
 
     fn began(&mut self, start_ns: u64) {
@@ -302,7 +315,7 @@ impl ContainerState {
     pub fn keep(&mut self, carries: Carries) {
         if !carries.tcp {
             self.connections = Table::new(self.limits.connections);
-            self.traffic = Traffic::new(self.limits.destinations, self.limits.names, self.limits.listens);
+            self.traffic.forget_connections();
             self.health = HealthByRole::default();
             self.listens = Listens::new(self.limits.listens);
         }
@@ -311,6 +324,7 @@ impl ContainerState {
         }
         if !carries.l7 {
             self.requests = Requests::default();
+            self.traffic.forget_exchanges();
         }
     }
 
@@ -329,6 +343,12 @@ impl ContainerState {
     /// Nor has there been any.
     pub fn has_no_traffic(&self) -> bool {
         self.connections.is_empty() && self.traffic.is_empty() && self.listens.is_empty() && self.requests.is_empty()
+    }
+
+    /// But there may be what was said.
+    #[cfg(test)]
+    pub fn has_no_connections(&self) -> bool {
+        self.connections.is_empty() && self.traffic.has_no_connections() && self.listens.is_empty()
     }
 
     /// Those who count them will tell of them again.

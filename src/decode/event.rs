@@ -1,5 +1,5 @@
 //! What happened, in the agent's own terms.
-use super::{DnsRequests, DnsUnanswered, FileEvent, Unparsed};
+use super::{DnsRequests, DnsUnanswered, Exchanges, FileEvent, Unparsed};
 use crate::base::{
     fqdn::Fqdn,
     ids::{CgroupId, NetnsId, ProcKey, SocketId},
@@ -294,6 +294,7 @@ pub enum Event {
     },
     DnsAsked(DnsRequests),
     DnsUnanswered(DnsUnanswered),
+    Exchanges(Exchanges),
     /// What was said and is in no other count.
     Unparsed(Unparsed),
 }
@@ -316,12 +317,15 @@ impl Event {
             Self::SocketSeen(_) | Self::SocketSpilled(_) | Self::SumSpilled(_) => return None,
             Self::FileSeen(_) | Self::FilesLeftOut(..) | Self::FilesPassed { .. } => return None,
             // The messages they were made of are delivered by then.
-            Self::DnsAsked(_) | Self::DnsUnanswered(_) | Self::Unparsed(_) => return None,
+            Self::DnsAsked(_) | Self::DnsUnanswered(_) | Self::Exchanges(_) | Self::Unparsed(_) => return None,
         })
     }
 
     /// It comes from what was said: a recording has no payload, so it has these.
     pub fn is_said(&self) -> bool {
-        matches!(self, Self::DnsAsked(_) | Self::DnsUnanswered(_) | Self::Unparsed(_))
+        matches!(
+            self,
+            Self::DnsAsked(_) | Self::DnsUnanswered(_) | Self::Exchanges(_) | Self::Unparsed(_)
+        )
     }
 }

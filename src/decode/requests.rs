@@ -83,6 +83,38 @@ impl Exchanges {
     }
 }
 
+#[cfg(test)]
+impl Exchanges {
+    /// One success of two milliseconds and two failures of seven, from 192.0.2.1:40000 to 192.0.2.9:80.
+    pub fn example(role: Role, protocol: Protocol) -> Self {
+        let mut latency = Latency::default();
+        for ns in [2_000_000, 7_000_000, 7_000_000] {
+            latency.observe(ns);
+        }
+        let socket = super::SocketEvent::example();
+        let (client, server) = (
+            SocketAddr::from(([192, 0, 2, 1], 40000)),
+            SocketAddr::from(([192, 0, 2, 9], 80)),
+        );
+        let (local, remote) = match role {
+            Role::Client => (client, server),
+            Role::Server => (server, client),
+        };
+        Self {
+            owner: socket.owner,
+            netns: socket.netns,
+            role,
+            protocol,
+            local,
+            remote,
+            actual: None,
+            name: None,
+            classes: [0, 0, 1, 0, 0, 2],
+            latency,
+        }
+    }
+}
+
 /// Requests by what became of them: HTTP's by the first digit of the status, of other protocols 2 is success and 5 failure;
 /// 0 is neither.
 pub type Classes = [u64; 6];

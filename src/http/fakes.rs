@@ -10,6 +10,7 @@ use crate::{
     config::{self, Config, Live},
     container::{
         actor::GetSamples,
+        exchanges::ByProtocol,
         files::FileInUse,
         health::HealthByRole,
         requests::Requests,
@@ -61,6 +62,7 @@ pub(super) fn samples(id: &str) -> Samples {
             received_bytes: 20,
             retransmits: 4,
             closes: [1, 1, 0, 0],
+            exchanges: ByProtocol::default(),
             has_connected: true,
         }],
         listens: vec![Listen {

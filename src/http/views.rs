@@ -192,6 +192,7 @@ fn word(errno: i32) -> String {
 mod tests {
     use super::*;
     use crate::{
+        container::exchanges::ByProtocol,
         decode::DestinationKey,
         runtimes::{
             Runtime,
@@ -211,6 +212,7 @@ mod tests {
             received_bytes: 0,
             retransmits: 0,
             closes: Closes::default(),
+            exchanges: ByProtocol::default(),
             has_connected: false,
         }
     }

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::{
         base::ids::Application,
-        container::{health::HealthByRole, samples::Listen},
+        container::{exchanges::ByProtocol, health::HealthByRole, samples::Listen},
         metrics::{contract, text},
     };
     use std::collections::{BTreeMap, BTreeSet};
@@ -238,6 +238,7 @@ mod tests {
             received_bytes: 1 << 40,
             retransmits: 4,
             closes: [2, 1, 0, 0],
+            exchanges: ByProtocol::default(),
             has_connected: true,
         }
     }

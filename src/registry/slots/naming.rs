@@ -190,7 +190,7 @@ impl Slots {
             assert_eq!((entry.processes, entry.sockets), counted, "{:?}", entry.id);
             if let (Some(id), Place::Held(state) | Place::Spawning(state)) = (&entry.id, &entry.place) {
                 assert_eq!(entry.carries, self.filters.carries(id), "{id}");
-                assert!(entry.carries.tcp || state.has_no_traffic(), "{id}");
+                assert!(entry.carries.tcp || state.has_no_connections(), "{id}");
             }
             if let Some(id) = &entry.id {
                 assert_eq!(self.by_id.get(id), Some(slot));

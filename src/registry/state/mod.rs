@@ -290,6 +290,7 @@ impl RegistryState {
             Event::FilesPassed { .. } => self.files_passed(now, effects),
             Event::DnsAsked(event) => self.said(event.owner, ContainerEvent::DnsAsked(event), now, effects),
             Event::DnsUnanswered(event) => self.said(event.owner, ContainerEvent::DnsUnanswered(event), now, effects),
+            Event::Exchanges(event) => self.exchanged(event, now, effects),
             Event::Unparsed(event) => self.said(event.owner, ContainerEvent::Unparsed(event), now, effects),
         }
     }

@@ -3,11 +3,22 @@ use super::{RegistryState, Target};
 use crate::{
     base::{ledger::Reason, now::Now},
     container::state::ContainerEvent,
-    decode::Owner,
+    decode::{Exchanges, Owner, Role},
     registry::effects::Effects,
 };
 
 impl RegistryState {
+    /// What a client's connection is not shown for, what it asks for there is not shown for, either. Those connections are in
+    /// the books; requests are not once more.
+    pub(super) fn exchanged(&mut self, exchanges: Exchanges, now: Now, effects: &mut Effects) {
+        let in_host = exchanges.netns == self.node.host_netns;
+        let (role, local, route) = (exchanges.role, exchanges.local, exchanges.route());
+        if role == Role::Client && self.refuses_address(false, role, local, route, in_host).is_some() {
+            return;
+        }
+        self.said(exchanges.owner, ContainerEvent::Exchanged(exchanges), now, effects);
+    }
+
     pub(super) fn said(&mut self, owner: Owner, event: ContainerEvent, now: Now, effects: &mut Effects) {
         if owner.kernel_thread || owner.process.tgid == self.node.own_tgid {
             return;

@@ -142,7 +142,7 @@ fn any_owner() -> impl Strategy<Value = Owner> {
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
-    (0u8..11, any_owner(), 1u64..12, 1u32..8, any::<bool>()).prop_map(|(what, owner, cookie, parent, flag)| {
+    (0u8..12, any_owner(), 1u64..12, 1u32..8, any::<bool>()).prop_map(|(what, owner, cookie, parent, flag)| {
         let socket = |listening| SocketEvent {
             listening,
             shown: flag,
@@ -173,6 +173,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             8 => Event::ListenOpened(socket(true)),
             9 => Event::ListenClosed(socket(true)),
             10 => Event::SocketSeen(socket(flag)),
+            11 => Event::Exchanges(exchanges(owner, if flag { Role::Client } else { Role::Server })),
             _ => Event::SocketSeen(socket(false)),
         }
     })

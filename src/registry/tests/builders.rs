@@ -114,6 +114,14 @@ pub(super) fn socket(cookie: u64, owner: Owner) -> SocketEvent {
     }
 }
 
+pub(super) fn exchanges(owner: Owner, role: Role) -> Exchanges {
+    Exchanges {
+        owner,
+        netns: HOST,
+        ..Exchanges::example(role, Protocol::Http)
+    }
+}
+
 pub(super) fn ten_connects(cgroup: CgroupId) -> SumEvent {
     SumEvent {
         cgroup,

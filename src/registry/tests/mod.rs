@@ -7,6 +7,7 @@ mod lifecycle;
 mod lives;
 mod names;
 mod repair;
+mod requests;
 
 use super::{
     effects::{Answer, Ask, Effects},
@@ -20,7 +21,7 @@ use crate::{
     },
     config::Standalone,
     container::{destination::Filter, state::Limits},
-    decode::{CgroupEvent, Comm, Event, Owner, ProcessEvent, Role, SocketEvent, SumEvent},
+    decode::{CgroupEvent, Comm, Event, Exchanges, Owner, ProcessEvent, Protocol, Role, SocketEvent, SumEvent},
 };
 use builders::*;
 use std::{sync::Arc, time::Duration};
