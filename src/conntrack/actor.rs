@@ -5,7 +5,7 @@
 //! panics, the batch it had is booked as lost, and its successor asks anew.
 use super::{
     cilium::{Cilium, Told},
-    lookups::Lookups,
+    lookups::{Flow, Lookups},
     netlink::Answer,
     routes::{Known, Routes},
 };
@@ -16,7 +16,7 @@ use crate::{
         ids::NetnsId,
         mailbox::tell,
     },
-    decode::{Event, Role, SocketEvent},
+    decode::{Event, Exchanges, Role, SocketEvent},
     registry::messages::EventBatch,
     tracer::kernel::Kernel,
 };
@@ -177,20 +177,13 @@ impl ConntrackActor {
 
     /// Where it goes, if not where it was sent.
     fn route(&mut self, event: &mut SocketEvent, ended: bool, now_ns: u64) {
-        let Some(lookups) = &mut self.lookups else { return };
-        if event.role != Role::Client || event.listening {
+        if self.lookups.is_none() || event.role != Role::Client || event.listening {
             return;
         }
         match self.routes.known(event, ended, now_ns) {
             Known::Route(actual) => event.actual = actual,
             Known::Ask => {
-                let answer = lookups.ask(event);
-                self.statistics.count(&answer);
-                self.asked = true;
-                self.failure = answer.as_ref().err().map(reason).or(self.failure.take());
-                // Where the question fails it is not put again for every connection.
-                let answer = answer.unwrap_or(Some(Answer::Unknown));
-                let Some(answer) = self.of_cilium(event, answer) else {
+                let Some(answer) = self.ask(&Flow::from(&*event), event.owner.process.tgid) else {
                     return;
                 };
                 if let Answer::To(actual) = answer {
@@ -203,8 +196,40 @@ impl ConntrackActor {
         }
     }
 
+    /// The same of the connection that it was said on.
+    fn route_said(&mut self, said: &mut Exchanges, now_ns: u64) {
+        if self.lookups.is_none() || said.role != Role::Client {
+            return;
+        }
+        let flow = Flow::from(&*said);
+        match self.routes.known_flow(&flow, now_ns) {
+            Known::Route(actual) => said.actual = actual,
+            Known::Ask => {
+                let Some(answer) = self.ask(&flow, said.owner.process.tgid) else {
+                    return;
+                };
+                if let Answer::To(actual) = answer {
+                    said.actual = Some(actual);
+                }
+                if self.routes.answered_flow(flow, answer, now_ns) {
+                    self.kernel.lock().set_direct(flow.netns.0, flow.remote);
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, flow: &Flow, tgid: u32) -> Option<Answer> {
+        let answer = self.lookups.as_mut()?.ask(flow, tgid);
+        self.statistics.count(&answer);
+        self.asked = true;
+        self.failure = answer.as_ref().err().map(reason).or(self.failure.take());
+        // Where the question fails it is not put again for every connection.
+        let answer = answer.unwrap_or(Some(Answer::Unknown));
+        self.of_cilium(flow, answer)
+    }
+
     /// Where it goes, if Cilium leads it there and the kernel nowhere else.
-    fn of_cilium(&mut self, event: &SocketEvent, answer: Option<Answer>) -> Option<Answer> {
+    fn of_cilium(&mut self, flow: &Flow, answer: Option<Answer>) -> Option<Answer> {
         let cilium = match (answer, &mut self.cilium) {
             (Some(Answer::To(_)), _) | (_, None) => return answer,
             (_, Some(cilium)) => cilium,
@@ -213,10 +238,10 @@ impl ConntrackActor {
         if !cilium.is_there() {
             return answer;
         }
-        let told = cilium.ask(event.local, event.remote);
+        let told = cilium.ask(flow.local, flow.remote);
         self.statistics.count_cilium(&told);
         match told {
-            Ok(Told::To(backend)) if backend != event.remote => Some(Answer::To(backend)),
+            Ok(Told::To(backend)) if backend != flow.remote => Some(Answer::To(backend)),
             _ => answer,
         }
     }
@@ -314,6 +339,12 @@ impl Handler<EventBatch> for ConntrackActor {
             self.route(event, ended, now_ns);
             if let (true, Some(actual)) = (recording, event.actual) {
                 batch.routes.push((event.socket, actual));
+            }
+        }
+        // By then it is known of the connections that the requests were on.
+        for event in &mut batch.events {
+            if let Event::Exchanges(said) = event {
+                self.route_said(said, now_ns);
             }
         }
         if let Some(lookups) = &mut self.lookups {

@@ -3,7 +3,7 @@
 use super::netlink::{Answer, Conntrack};
 use crate::{
     base::ids::NetnsId,
-    decode::SocketEvent,
+    decode::{Exchanges, SocketEvent},
     tracer::namespaces::{inode, inside},
 };
 use rustix::io::Errno;
@@ -13,6 +13,28 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
 };
+
+/// What is asked for: both ends of a connection, in the namespace that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Flow {
+    pub(super) netns: NetnsId,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
+impl From<&SocketEvent> for Flow {
+    fn from(of: &SocketEvent) -> Self {
+        let (netns, local, remote) = (of.netns, of.local, of.remote);
+        Self { netns, local, remote }
+    }
+}
+
+impl From<&Exchanges> for Flow {
+    fn from(of: &Exchanges) -> Self {
+        let (netns, local, remote) = (of.netns, of.local, of.remote);
+        Self { netns, local, remote }
+    }
+}
 
 pub(super) struct Lookups {
     proc: PathBuf,
@@ -83,19 +105,23 @@ impl Lookups {
         self.tracks
     }
 
-    /// `None`: who would know cannot be asked any more.
-    pub(super) fn ask(&mut self, event: &SocketEvent) -> io::Result<Option<Answer>> {
+    /// By way of that process, where it is still there. `None`: who would know cannot be asked any more.
+    pub(super) fn ask(&mut self, flow: &Flow, tgid: u32) -> io::Result<Option<Answer>> {
         if !self.is_tracked() {
             return Ok(Some(Answer::Unknown));
         }
         // What stays inside the namespace may have the addresses of something else outside.
-        let leaves = event.netns != self.host && !event.remote.ip().is_loopback();
+        let leaves = flow.netns != self.host && !flow.remote.ip().is_loopback();
         // The host first: it is always at hand, and translates for all others.
-        let at_host = if leaves { self.ask_in(self.host, event)? } else { None };
+        let at_host = if leaves {
+            self.ask_in(self.host, flow, tgid)?
+        } else {
+            None
+        };
         if let Some(Answer::To(_)) = at_host {
             return Ok(at_host);
         }
-        let there = self.ask_in(event.netns, event)?;
+        let there = self.ask_in(flow.netns, flow, tgid)?;
         Ok(match there {
             Some(Answer::Unknown) => at_host.or(there),
             // For good, and not for want of a way.
@@ -105,11 +131,11 @@ impl Lookups {
     }
 
     /// `None`: there is no way to get there.
-    fn ask_in(&mut self, netns: NetnsId, event: &SocketEvent) -> io::Result<Option<Answer>> {
-        let Some(conntrack) = self.of(netns, event.owner.process.tgid)? else {
+    fn ask_in(&mut self, netns: NetnsId, flow: &Flow, tgid: u32) -> io::Result<Option<Answer>> {
+        let Some(conntrack) = self.of(netns, tgid)? else {
             return Ok(None);
         };
-        let answer = conntrack.ask(event.local, event.remote);
+        let answer = conntrack.ask(flow.local, flow.remote);
         if answer.is_err() {
             // Whatever it still says would be taken for the answer to the next question.
             self.lasting.remove(&netns);

@@ -5,7 +5,10 @@
 //! | new | is asked for |
 //! | the last answer was the destination itself | is not asked for, for a minute |
 //! | the last answer was another address | is asked for, each one: there may be several |
-use super::{actor::Fill, netlink::Answer};
+//!
+//! Requests come by both ends of their connection, without its number. Where those of its destination are asked for one by one,
+//! that is what they find its answer by, until a moment after its end; what comes before it is asked for.
+use super::{actor::Fill, lookups::Flow, netlink::Answer};
 use crate::{
     base::{
         ids::{NetnsId, SocketId},
@@ -26,6 +29,10 @@ const SEEN_NS: u64 = 600_000_000_000;
 const REMEMBERED_NS: u64 = 5_000_000_000;
 /// Open connections to destinations that lead elsewhere. Beyond that, they are asked for at each pass.
 const MAX_SOCKETS: usize = 262_144;
+/// Requests come in the same reading as the end of their connection, or in the one after it.
+const ENDED_NS: u64 = 2_000_000_000;
+/// Of those connections, by their ends, with those that have ended just now. Beyond that, they are asked for at each reading.
+const MAX_FLOWS: usize = 65_536;
 
 pub(super) type Place = (NetnsId, SocketAddr);
 
@@ -42,9 +49,17 @@ struct Open {
 }
 
 #[derive(Debug)]
+struct Said {
+    actual: Option<SocketAddr>,
+    until_ns: u64,
+    ended: bool,
+}
+
+#[derive(Debug)]
 pub(super) struct Routes {
     classes: Table<Place, Class>,
     sockets: Table<SocketId, Open>,
+    flows: Table<Flow, Said>,
 }
 
 /// Of a connection.
@@ -60,6 +75,7 @@ impl Routes {
         Self {
             classes: Table::new(DIRECT_ENTRIES as usize),
             sockets: Table::new(MAX_SOCKETS),
+            flows: Table::new(MAX_FLOWS),
         }
     }
 
@@ -70,27 +86,17 @@ impl Routes {
             if ended {
                 self.sockets.remove(&event.socket);
             }
+            self.remember(event.into(), actual, ended, now_ns);
             return Known::Route(actual);
         }
-        match self.classes.get(&(event.netns, event.remote)) {
-            Some(Class::Direct { .. }) => Known::Route(None),
-            Some(Class::Translated { .. }) | None => Known::Ask,
-        }
+        self.class_of((event.netns, event.remote))
     }
 
     /// `true`: from now on, nobody has to be asked about this destination.
     pub(super) fn answered(&mut self, event: &SocketEvent, ended: bool, answer: Answer, now_ns: u64) -> bool {
         let place = (event.netns, event.remote);
         let translated = matches!(self.classes.get(&place), Some(Class::Translated { .. }));
-        let actual = match answer {
-            Answer::To(actual) => {
-                let class = Class::Translated { last_ns: now_ns };
-                // Without room it is asked for all the same.
-                drop(self.classes.insert(place, class));
-                Some(actual)
-            }
-            Answer::Direct | Answer::Unknown => None,
-        };
+        let actual = self.led(place, answer, now_ns);
         if !ended && (translated || actual.is_some()) {
             let open = Open {
                 actual,
@@ -98,11 +104,69 @@ impl Routes {
             };
             drop(self.sockets.insert(event.socket, open));
         }
+        if translated || actual.is_some() {
+            self.remember(event.into(), actual, ended, now_ns);
+        }
         // It may have been known until a moment ago.
         let forgotten = answer == Answer::Unknown && ended && now_ns.saturating_sub(event.time_ns) > REMEMBERED_NS;
         if translated || actual.is_some() || forgotten {
             return false;
         }
+        self.went_straight(place, now_ns)
+    }
+
+    fn remember(&mut self, flow: Flow, actual: Option<SocketAddr>, ended: bool, now_ns: u64) {
+        let until_ns = now_ns + if ended { ENDED_NS } else { SEEN_NS };
+        drop(self.flows.insert(
+            flow,
+            Said {
+                actual,
+                until_ns,
+                ended,
+            },
+        ));
+    }
+
+    /// Of the connection that requests were on.
+    pub(super) fn known_flow(&mut self, flow: &Flow, now_ns: u64) -> Known {
+        if let Some(said) = self.flows.get_mut(flow) {
+            if !said.ended {
+                said.until_ns = now_ns + SEEN_NS;
+            }
+            return Known::Route(said.actual);
+        }
+        self.class_of((flow.netns, flow.remote))
+    }
+
+    /// As for a connection. But it may have ended at any time: that nothing is known of it says nothing of others.
+    pub(super) fn answered_flow(&mut self, flow: Flow, answer: Answer, now_ns: u64) -> bool {
+        let place = (flow.netns, flow.remote);
+        let translated = matches!(self.classes.get(&place), Some(Class::Translated { .. }));
+        let actual = self.led(place, answer, now_ns);
+        if translated || answer != Answer::Direct {
+            self.remember(flow, actual, false, now_ns);
+            return false;
+        }
+        self.went_straight(place, now_ns)
+    }
+
+    fn class_of(&self, place: Place) -> Known {
+        match self.classes.get(&place) {
+            Some(Class::Direct { .. }) => Known::Route(None),
+            Some(Class::Translated { .. }) | None => Known::Ask,
+        }
+    }
+
+    /// Where to, if elsewhere.
+    fn led(&mut self, place: Place, answer: Answer, now_ns: u64) -> Option<SocketAddr> {
+        let Answer::To(actual) = answer else { return None };
+        let class = Class::Translated { last_ns: now_ns };
+        // Without room it is asked for all the same.
+        drop(self.classes.insert(place, class));
+        Some(actual)
+    }
+
+    fn went_straight(&mut self, place: Place, now_ns: u64) -> bool {
         let until_ns = now_ns + DIRECT_NS;
         self.classes.insert(place, Class::Direct { until_ns }).is_ok()
     }
@@ -120,16 +184,18 @@ impl Routes {
         });
         self.sockets
             .retain(|_, open| now_ns.saturating_sub(open.seen_ns) < SEEN_NS);
+        self.flows.retain(|_, said| now_ns < said.until_ns);
         again
     }
 
     /// Somebody can be asked who could not before.
     pub(super) fn forget_direct(&mut self) {
         self.classes.retain(|_, class| !matches!(class, Class::Direct { .. }));
+        self.flows.retain(|_, said| said.actual.is_some());
     }
 
-    pub(super) fn tables(&self) -> [Fill; 2] {
-        let (classes, sockets) = (&self.classes, &self.sockets);
+    pub(super) fn tables(&self) -> [Fill; 3] {
+        let (classes, sockets, flows) = (&self.classes, &self.sockets, &self.flows);
         [
             ("route_classes", classes.len(), classes.capacity(), classes.rejected()),
             (
@@ -138,6 +204,7 @@ impl Routes {
                 sockets.capacity(),
                 sockets.rejected(),
             ),
+            ("translated_flows", flows.len(), flows.capacity(), flows.rejected()),
         ]
     }
 }
@@ -208,7 +275,7 @@ mod tests {
         assert_eq!(routes.known(&three, false, S), Known::Route(None));
         assert_eq!(routes.known(&event(4, "10.96.0.1:80", S), false, S), Known::Ask);
         routes.expire(700 * S);
-        assert_eq!(routes.tables().map(|(_, len, _, _)| len), [0, 0]);
+        assert_eq!(routes.tables().map(|(_, len, _, _)| len), [0, 0, 0]);
     }
 
     #[test]
@@ -233,5 +300,94 @@ mod tests {
         assert!(routes.answered(&open, false, Answer::Unknown, 7 * S));
         let now = event(3, "10.0.0.2:80", 6 * S);
         assert!(routes.answered(&now, true, Answer::Unknown, 7 * S));
+    }
+
+    /// The connection of that event.
+    fn flow(event: &SocketEvent) -> Flow {
+        event.into()
+    }
+
+    fn from(port: u16, event: SocketEvent) -> SocketEvent {
+        SocketEvent {
+            local: SocketAddr::from(([192, 0, 2, 7], port)),
+            ..event
+        }
+    }
+
+    #[test]
+    fn requests_go_where_their_connection_does() {
+        let mut routes = Routes::new();
+        let one = from(1, event(1, "10.96.0.1:80", S));
+        let (two, three) = (
+            from(2, event(2, "10.96.0.1:80", S)),
+            from(3, event(3, "10.96.0.1:80", S)),
+        );
+        let route = |to: &str| Known::Route(Some(to.parse().unwrap()));
+        routes.answered(&one, false, to("10.1.0.1:80"), S);
+        routes.answered(&two, true, to("10.1.0.2:80"), S);
+        assert_eq!(routes.known_flow(&flow(&one), S), route("10.1.0.1:80"));
+        assert_eq!(
+            routes.known_flow(&flow(&two), 2 * S),
+            route("10.1.0.2:80"),
+            "it has ended just now"
+        );
+        assert_eq!(routes.known_flow(&flow(&three), S), Known::Ask);
+        routes.answered(&three, false, Answer::Direct, S);
+        assert_eq!(routes.known_flow(&flow(&three), S), Known::Route(None));
+        // Used again: the later connection is meant.
+        let again = from(1, event(4, "10.96.0.1:80", S));
+        routes.answered(&again, false, to("10.1.0.3:80"), 2 * S);
+        assert_eq!(routes.known_flow(&flow(&one), 2 * S), route("10.1.0.3:80"));
+        assert_eq!(routes.known(&again, true, 3 * S), route("10.1.0.3:80"));
+        routes.expire(4 * S);
+        assert_eq!(routes.known_flow(&flow(&one), 4 * S), route("10.1.0.3:80"));
+        assert_eq!(routes.known_flow(&flow(&two), 4 * S), Known::Ask);
+        routes.expire(5 * S);
+        assert_eq!(
+            routes.known_flow(&flow(&one), 5 * S),
+            Known::Ask,
+            "a moment after its end"
+        );
+    }
+
+    #[test]
+    fn requests_that_come_before_their_connection_are_asked_for_once() {
+        let mut routes = Routes::new();
+        let service = flow(&from(1, event(1, "10.96.0.1:80", S)));
+        assert_eq!(routes.known_flow(&service, S), Known::Ask);
+        assert!(!routes.answered_flow(service, to("10.1.0.1:80"), S));
+        let backend = Known::Route(Some("10.1.0.1:80".parse().unwrap()));
+        assert_eq!(routes.known_flow(&service, S), backend);
+        for seconds in [500, 1000, 1500] {
+            routes.expire(seconds * S);
+            assert_eq!(routes.known_flow(&service, seconds * S), backend, "it goes on");
+        }
+        // The class of a service is that of its connections, too.
+        let second = flow(&from(2, event(2, "10.96.0.1:81", S)));
+        assert!(!routes.answered_flow(second, to("10.1.0.1:81"), S));
+        assert_eq!(
+            routes.known(&from(3, event(3, "10.96.0.1:81", S)), false, S),
+            Known::Ask
+        );
+
+        let direct = flow(&from(4, event(4, "10.0.0.1:80", S)));
+        assert!(
+            routes.answered_flow(direct, Answer::Direct, S),
+            "nobody has to be asked any more"
+        );
+        assert_eq!(
+            routes.known(&from(5, event(5, "10.0.0.1:80", S)), true, S),
+            Known::Route(None)
+        );
+        let before = routes.tables()[2].1;
+        // What nothing is known of may have ended long ago: others are asked for, it is not.
+        let unknown = flow(&from(6, event(6, "10.0.0.2:80", S)));
+        assert!(!routes.answered_flow(unknown, Answer::Unknown, S));
+        assert_eq!(routes.known_flow(&unknown, S), Known::Route(None));
+        assert_eq!(routes.known(&from(7, event(7, "10.0.0.2:80", S)), false, S), Known::Ask);
+        assert_eq!(routes.tables()[2].1, before + 1);
+        routes.forget_direct();
+        assert_eq!(routes.known_flow(&unknown, S), Known::Ask);
+        assert_eq!(routes.known_flow(&service, 1500 * S), backend);
     }
 }

@@ -11,7 +11,7 @@
 use crate::{
     base::{fqdn::Fqdn, table::Table},
     container::destination::is_external,
-    decode::{DestinationKey, DnsAnswered, Event, Role},
+    decode::{DestinationKey, DnsAnswered, Event, Role, Route},
 };
 use std::{
     collections::{BTreeMap, HashSet},
@@ -147,6 +147,10 @@ impl Names {
                     if event.role == Role::Client && !event.listening =>
                 {
                     event.name = self.of(event.remote, event.actual.unwrap_or(event.remote), now_ns);
+                }
+                Event::Exchanges(exchanges) if exchanges.role == Role::Client => {
+                    let Route { destination, actual } = exchanges.route();
+                    exchanges.name = self.of(destination, actual, now_ns);
                 }
                 Event::SumSpilled(sum) if sum.role == Role::Client => {
                     sum.name = self.of(sum.address, sum.address, now_ns);

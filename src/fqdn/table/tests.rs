@@ -2,7 +2,7 @@
 use super::*;
 use crate::{
     base::ids::{CgroupId, NetnsId, SocketId},
-    decode::{Route, SocketEvent, SumEvent},
+    decode::{Exchanges, Protocol, Route, SocketEvent, SumEvent},
 };
 use proptest::prelude::*;
 
@@ -159,6 +159,30 @@ fn failed_and_summed_up_ones_have_names_too() {
     names.name(&mut events, 1);
     let named = events.map(|event| matches!(event, Event::SumSpilled(sum) if sum.name.is_some()));
     assert_eq!(named, [true, false]);
+}
+
+#[test]
+fn requests_have_the_name_that_their_connection_has() {
+    let mut names = Names::new(100);
+    names.learn(&answer("a.example", &["1.1.1.1", "1.0.0.1"]), 1);
+    let asked = |role, actual: Option<&str>| {
+        Event::Exchanges(Exchanges {
+            remote: "1.1.1.1:443".parse().unwrap(),
+            actual: actual.map(|actual| actual.parse().unwrap()),
+            ..Exchanges::example(role, Protocol::Http)
+        })
+    };
+    let mut events = [
+        asked(Role::Client, None),
+        asked(Role::Client, Some("1.0.0.9:443")),
+        asked(Role::Client, Some("10.0.0.1:443")),
+        asked(Role::Server, None),
+    ];
+    names.name(&mut events, 9);
+    let named = events.map(|event| matches!(event, Event::Exchanges(of) if of.name.is_some()));
+    assert_eq!(named, [true, true, false, false]);
+    // It is in use.
+    assert_eq!(names.stale(9).without(&Referred::default()), [ip("1.0.0.1")]);
 }
 
 #[test]
