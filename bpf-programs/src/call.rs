@@ -3,7 +3,7 @@
 //! Others do so too: the end of somebody's io_uring request runs within whatever its task happens to call.
 use crate::{
     kernel::{load, offset},
-    maps::{SegmentDraft, Talk, Vector},
+    maps::{SegmentDraft, Vector},
 };
 use aya_ebpf::helpers::generated as h;
 use core::{
@@ -41,12 +41,28 @@ pub struct Call {
 }
 
 /// Where the data is.
+#[derive(Clone, Copy)]
 pub struct Place {
     /// Of the array of pieces; zero where there is only the one below.
-    pieces: u64,
-    count: u64,
-    base: u64,
-    len: u64,
+    pub pieces: u64,
+    pub count: u64,
+    pub base: u64,
+    pub len: u64,
+}
+
+impl Place {
+    /// One of its pieces: where it is, and how long.
+    #[inline(always)]
+    pub unsafe fn piece(&self, which: u32) -> Option<(u64, u64)> {
+        if self.pieces == 0 {
+            return if which == 0 { Some((self.base, self.len)) } else { None };
+        }
+        if u64::from(which) >= self.count {
+            return None;
+        }
+        let [base, len] = unsafe { read_user::<[u64; 2]>(self.pieces + u64::from(which) * IOVEC_LEN)? };
+        Some((base, len))
+    }
 }
 
 #[inline(always)]
@@ -84,6 +100,22 @@ pub unsafe fn running(task: *const u8, sent: bool) -> Option<Call> {
 }
 
 impl Call {
+    /// The same, where that descriptor was proved to be the socket before. (One that has been closed and opened anew
+    /// meanwhile is another socket, on which this hook does not run.)
+    #[inline(always)]
+    pub unsafe fn is_known(&self, task: *const u8, sk: *const u8, known: *mut u32) -> bool {
+        unsafe {
+            let fd = self.fd.wrapping_add(1);
+            if *known != fd {
+                if !self.is_of(task, sk) {
+                    return false;
+                }
+                *known = fd;
+            }
+            true
+        }
+    }
+
     /// Dearer than all else here.
     #[inline(always)]
     pub unsafe fn is_of(&self, task: *const u8, sk: *const u8) -> bool {
@@ -107,9 +139,9 @@ impl Call {
         }
     }
 
-    /// `talk` remembers which of several messages comes next.
+    /// `vector` remembers which of several messages comes next.
     #[inline(always)]
-    pub unsafe fn place(&self, talk: impl FnOnce() -> *mut Talk) -> Option<Place> {
+    pub unsafe fn place(&self, vector: impl FnOnce() -> *mut Vector) -> Option<Place> {
         unsafe {
             match self.which {
                 call::PLAIN | call::ADDRESSED => Some(Place {
@@ -125,7 +157,7 @@ impl Call {
                     len: 0,
                 }),
                 call::MESSAGE => message(self.data),
-                _ => message(next_of(talk(), self.data, self.count)?),
+                _ => message(next_of(vector(), self.data, self.count)?),
             }
         }
     }
@@ -146,9 +178,9 @@ unsafe fn message(header: u64) -> Option<Place> {
 /// Which of the messages of one call this is: the call itself looks the same at each of them. The one after that of the last
 /// time, if it is the same call: the first message would be another one by now if it were not.
 #[inline(always)]
-unsafe fn next_of(talk: *mut Talk, headers: u64, count: u64) -> Option<u64> {
+unsafe fn next_of(before: *mut Vector, headers: u64, count: u64) -> Option<u64> {
     unsafe {
-        if talk.is_null() {
+        if before.is_null() {
             return None;
         }
         let base: u64 = read_user(message(headers)?.pieces)?;
@@ -158,7 +190,6 @@ unsafe fn next_of(talk: *mut Talk, headers: u64, count: u64) -> Option<u64> {
             begins: read_user(base)?,
             index: 0,
         };
-        let before = addr_of_mut!((*talk).vector);
         let next = (*before).index + 1;
         let same = (*before).thread == now.thread && (*before).headers == headers && (*before).begins == now.begins;
         let index = if same && next < count { next } else { 0 };
@@ -241,6 +272,12 @@ pub unsafe fn bounded(draft: *mut SegmentDraft, number: u32) -> u32 {
         at.write_volatile(number);
         at.read_volatile() & SEGMENT_MAX as u32
     }
+}
+
+/// Whether all of it was there.
+#[inline(always)]
+pub unsafe fn read_bytes(to: *mut u8, len: u32, base: u64) -> bool {
+    unsafe { h::bpf_probe_read_user(to.cast(), len, base as *const c_void) == 0 }
 }
 
 #[inline(always)]

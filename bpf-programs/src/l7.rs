@@ -2,6 +2,7 @@
 //! The hooks of who sends and receives, for those who also want to know what is said.
 use crate::{
     accept::{is_inet, used_by_somebody},
+    conversation::said,
     kernel::load,
     segment::{MSG_PEEK, is_wanted, segment, way},
     tcp::IPPROTO_TCP,
@@ -44,8 +45,14 @@ unsafe fn moved<const SENT: bool>(sk: *const u8, result: i32, flags: i32) {
 unsafe fn stream<const SENT: bool>(sk: *const u8, result: i32, flags: i32) {
     unsafe {
         used_by_somebody(sk);
-        if result > 0 && flags & MSG_PEEK == 0 && is_wanted::<true, SENT>(sk) {
-            segment(sk, result as u32, way::STREAM | direction::<SENT>());
+        if result <= 0 || flags & MSG_PEEK != 0 {
+            return;
+        }
+        let way = way::STREAM | direction::<SENT>();
+        if is_wanted::<true, SENT>(sk) {
+            segment(sk, result as u32, way);
+        } else {
+            said::<SENT>(sk, result as u32, way);
         }
     }
 }

@@ -9,6 +9,8 @@ mod accept;
 mod call;
 mod cgroup;
 mod connect;
+mod conversation;
+mod exchanges;
 mod files;
 mod inventory;
 mod kernel;

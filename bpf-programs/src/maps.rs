@@ -6,8 +6,11 @@ use aya_ebpf::{
 };
 use core::{ffi::c_void, ptr::null};
 use tarsier_common::{
-    AddressKey, DIRECT_ENTRIES, FileRecord, FilesPass, HOLDERS, Header, Listener, Owner, Row, SEGMENT_MAX,
-    SegmentRecord, SocketRecord, SpillKey, Sum, SumKey, YOUNG_SLOTS, kind,
+    AddressKey, DIRECT_ENTRIES, Ends, ExchangesRecord, FileRecord, FilesPass, HOLDERS, Header, Listener, Owner, Row,
+    SEGMENT_MAX, SPILLED_EXCHANGES as SPILLED_ENTRIES, SegmentRecord, SocketRecord, SpillKey, StreamRecord, Sum,
+    SumKey, Switches, VERDICTS as VERDICT_ENTRIES, WATCHED as WATCHED_ENTRIES, YOUNG_SLOTS,
+    exchange::{Exchange, HEAD_BYTES, Head, Totals},
+    kind,
 };
 
 /// What is known of a socket: in a slot of `YOUNG`, or in its own storage, which nothing evicts and the kernel frees with
@@ -90,6 +93,41 @@ pub struct Vector {
     pub index: u64,
 }
 
+/// What is remembered of a TCP socket on which requests may be made.
+#[repr(C)]
+pub struct Conversation {
+    pub exchange: Exchange,
+    /// What of it user space was told.
+    pub shown: Totals,
+    pub owner: Owner,
+    pub ends: Ends,
+    /// Zero until the rest is there.
+    pub cookie: u64,
+    /// A hook is at work on `exchange`.
+    pub busy: u64,
+    /// Bits of `telling`: it decides between the end and a pass that meet.
+    pub telling: u64,
+    /// Bytes that have gone each way, and up to where `exchange` knows them.
+    pub sent: u64,
+    pub received: u64,
+    pub sent_known: u64,
+    pub received_known: u64,
+    /// Another hook found it busy, and what it had went to user space.
+    pub contended: u32,
+    /// The descriptor last proved to be this socket, plus one.
+    pub fd: u32,
+    /// That of `Switches` when it was last looked at.
+    pub epoch: u32,
+    pub padding: u32,
+    pub vector: Vector,
+}
+
+pub mod telling {
+    /// A pass is at it.
+    pub const PASS: u64 = 1;
+    pub const CLOSED: u64 = 2;
+}
+
 /// Written out because `btf_maps::SkStorage` takes its sockets from a `SockAddrContext` only. Type 24 is sk_storage;
 /// BPF_F_NO_PREALLOC (1) is obligatory.
 #[repr(C)]
@@ -122,6 +160,10 @@ pub static SOCKETS: SkStorage<PerSocket> = SkStorage::new();
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".maps")]
 pub static TALKS: SkStorage<Talk> = SkStorage::new();
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".maps")]
+pub static CONVERSATIONS: SkStorage<Conversation> = SkStorage::new();
 
 pub fn address<T>(map: &SkStorage<T>) -> *mut c_void {
     (map as *const SkStorage<T>).cast_mut().cast()
@@ -201,3 +243,54 @@ pub struct SegmentDraft {
 /// One for each program.
 #[btf_map]
 pub static SEGMENT_DRAFT: PerCpuArray<SegmentDraft, { way::COUNT }> = PerCpuArray::new();
+
+/// Twice the room, as above.
+#[repr(C)]
+pub struct StreamDraft {
+    pub record: StreamRecord,
+    pub payload: [u8; 2 * (SEGMENT_MAX + 1)],
+    /// Numbers of which the verifier is to know nothing.
+    pub note: u32,
+    /// How far the copying has come: in which piece, and where in it.
+    pub piece: u32,
+    pub within: u64,
+}
+
+#[btf_map]
+pub static STREAM_DRAFT: PerCpuArray<StreamDraft, { way::COUNT }> = PerCpuArray::new();
+
+/// The begin of a segment, for the matcher. Twice the room, as above.
+#[repr(C)]
+pub struct HeadDraft {
+    pub head: Head,
+    room: [u8; HEAD_BYTES],
+}
+
+#[btf_map]
+pub static HEADS: PerCpuArray<HeadDraft, { way::COUNT }> = PerCpuArray::new();
+
+#[btf_map]
+pub static SWITCHES: Array<Switches, 1> = Array::new();
+
+/// Sockets of which user space wants nothing more, by cookie.
+#[btf_map]
+pub static VERDICTS: HashMap<u64, u32, { VERDICT_ENTRIES as usize }, NO_PREALLOC> = HashMap::new();
+
+/// Processes whose requests somebody wants to see, by tgid.
+#[btf_map]
+pub static WATCHED: HashMap<u32, u32, { WATCHED_ENTRIES as usize }, NO_PREALLOC> = HashMap::new();
+
+/// Last totals of connections for which the ring had no room, by cookie.
+#[btf_map]
+pub static SPILLED_EXCHANGES: HashMap<u64, ExchangesRecord, { SPILLED_ENTRIES as usize }, NO_PREALLOC> = HashMap::new();
+
+/// Where the totals of a socket are put together.
+#[repr(C)]
+pub struct TotalsDraft {
+    pub record: ExchangesRecord,
+    pub now: Totals,
+}
+
+/// One for the pass, and one for the ends that may come meanwhile.
+#[btf_map]
+pub static TOTALS_DRAFT: PerCpuArray<TotalsDraft, 2> = PerCpuArray::new();

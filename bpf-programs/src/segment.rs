@@ -29,8 +29,8 @@ pub mod way {
 
 pub const MSG_PEEK: i32 = 2;
 /// PF_IO_WORKER: its registers are copies.
-const PF_IO_WORKER: u32 = 0x10;
-const PF_KTHREAD: u32 = 0x20_0000;
+pub const PF_IO_WORKER: u32 = 0x10;
+pub const PF_KTHREAD: u32 = 0x20_0000;
 
 #[inline(always)]
 fn is_dns(port: u16) -> bool {
@@ -126,14 +126,23 @@ pub unsafe fn segment(sk: *const u8, len: u32, way: u32) {
         (*record).stream = u8::from(stream);
         (*record).sent = u8::from(sent);
         let call = call.filter(|call| is_of || call.is_of(task, sk));
-        let place = call.and_then(|call| call.place(|| talk(sk, CREATE)));
+        let place = call.and_then(|call| {
+            call.place(|| {
+                let talk = talk(sk, CREATE);
+                if talk.is_null() {
+                    null_mut()
+                } else {
+                    addr_of_mut!((*talk).vector)
+                }
+            })
+        });
         hand_over(draft, place.as_ref(), len);
     }
 }
 
 /// What it was before. Two threads that meet here many times in a row leave a gap, which is said.
 #[inline(always)]
-unsafe fn advance(at: *mut u64, by: u64) -> u64 {
+pub unsafe fn advance(at: *mut u64, by: u64) -> u64 {
     const TRIES: u32 = 4;
     unsafe {
         let mut before = at.read_volatile();
@@ -171,7 +180,7 @@ unsafe fn hand_over(draft: *mut SegmentDraft, place: Option<&Place>, len: u32) {
 
 /// The reader comes by itself, now and then, and is woken only where the ring fills faster than that.
 #[inline(always)]
-fn wake_up() -> u64 {
+pub fn wake_up() -> u64 {
     const AVAILABLE: u64 = 0;
     const SIZE: u64 = 1;
     const FORCE_WAKEUP: u64 = 2;

@@ -41,6 +41,8 @@ pub mod feature {
     pub const SOCKET_IO: &str = "socket_io";
     /// What name servers are asked, and answer.
     pub const DNS: &str = "dns";
+    /// Requests on TCP connections.
+    pub const L7: &str = "l7";
     /// Files that are open for writing.
     pub const FILES: &str = "files";
     pub const NEWS_RING: &str = "news_ring";
@@ -60,7 +62,7 @@ pub mod feature {
     pub const CONTAINERD: &str = "containerd";
     pub const CRIO: &str = "crio";
     pub const SYSTEMD: &str = "systemd";
-    pub const ALL: [&str; 27] = [
+    pub const ALL: [&str; 28] = [
         BTF,
         PROCESS_START,
         PROCESS_EXEC,
@@ -74,6 +76,7 @@ pub mod feature {
         INVENTORY_WAITING,
         SOCKET_IO,
         DNS,
+        L7,
         FILES,
         NEWS_RING,
         CONNTRACK,

@@ -60,8 +60,7 @@ impl Probe {
             proc: config.host.proc.clone(),
             off: config.kernel.features_off.clone(),
             socket_hook: config.kernel.socket_hook,
-            dns: config.l7.dns,
-            dns_ports: config.l7.ports(),
+            l7: config.l7.clone(),
             btf: PathBuf::from(Btf::KERNEL),
         }
     }

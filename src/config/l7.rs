@@ -1,6 +1,6 @@
-use super::ByteSize;
+use super::{ByteSize, Pattern};
 use serde::{Deserialize, Serialize};
-use tarsier_common::DNS_PORTS;
+use tarsier_common::{DNS_PORTS, exchange::protocol};
 
 /// What processes say to each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -10,6 +10,14 @@ pub struct L7 {
     pub dns: bool,
     /// Where name servers listen.
     pub dns_ports: Vec<u16>,
+    /// HTTP/1.x.
+    pub http: bool,
+    /// Targets of requests, with their queries, that are not counted.
+    pub http_leave_out: Vec<Pattern>,
+    pub redis: bool,
+    pub postgres: bool,
+    /// Counts in the kernel what is simple enough; off, all of it is read.
+    pub kernel_lane: bool,
     pub ring_bytes: ByteSize,
 }
 
@@ -20,6 +28,21 @@ impl L7 {
         ports.iter_mut().zip(&self.dns_ports).for_each(|(to, port)| *to = *port);
         ports
     }
+
+    /// Those on TCP connections: a bit for each.
+    pub fn protocols(&self) -> u32 {
+        let bit = |on: bool, protocol: u8| u32::from(on) << protocol;
+        bit(self.http, protocol::HTTP) | bit(self.redis, protocol::REDIS) | bit(self.postgres, protocol::POSTGRES)
+    }
+
+    /// Those of them that the kernel may count: it sees no more than a status of what would have to be left out.
+    pub fn countable(&self) -> u32 {
+        match (self.kernel_lane, self.http_leave_out.is_empty()) {
+            (false, _) => 0,
+            (true, true) => self.protocols(),
+            (true, false) => self.protocols() & !(1 << protocol::HTTP),
+        }
+    }
 }
 
 impl Default for L7 {
@@ -27,7 +50,34 @@ impl Default for L7 {
         Self {
             dns: true,
             dns_ports: vec![53],
+            http: true,
+            http_leave_out: Vec::new(),
+            redis: true,
+            postgres: true,
+            kernel_lane: true,
             ring_bytes: ByteSize(4 << 20),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_left_out_is_not_counted_unseen() {
+        let all = L7::default();
+        assert_eq!((all.protocols(), all.countable()), (0b1110, 0b1110));
+        let left_out = L7 {
+            http_leave_out: vec!["^/health".parse().unwrap()],
+            redis: false,
+            ..L7::default()
+        };
+        assert_eq!((left_out.protocols(), left_out.countable()), (0b1010, 0b1000));
+        let read = L7 {
+            kernel_lane: false,
+            ..L7::default()
+        };
+        assert_eq!(read.countable(), 0);
     }
 }

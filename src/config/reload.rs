@@ -4,12 +4,17 @@ use serde_json::Value;
 
 /// Keys that change while the agent runs, with all below them. A key that is not among these keeps its value whatever the
 /// file says by then: a half of a change would be worse than none.
-pub const LIVE: [&str; 5] = [
+pub const LIVE: [&str; 10] = [
     "http.scrape_timeout",
     "log.level",
     "filters",
     "metrics.labels",
     "l7.dns",
+    "l7.http",
+    "l7.http_leave_out",
+    "l7.redis",
+    "l7.postgres",
+    "l7.kernel_lane",
 ];
 
 /// What came of reading it again.

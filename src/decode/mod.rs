@@ -10,11 +10,14 @@ pub use requests::*;
 
 use crate::{
     base::ids::{CgroupId, NetnsId, ProcKey, SocketId},
-    l7::{Direction, Segment, Transport},
+    l7::{
+        Begin, Between, Counted, Direction, Part, Segment, Transport,
+        dialogue::{Handover, Side},
+    },
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tarsier_common as raw;
-use tarsier_common::kind;
+use tarsier_common::{exchange, kind};
 use zerocopy::FromBytes;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +28,8 @@ pub enum DecodeError {
     UnknownKind { kind: u16 },
     #[error("address family {family} is not known")]
     UnknownFamily { family: u16 },
+    #[error("protocol {protocol} is not known")]
+    UnknownProtocol { protocol: u8 },
     #[error("close reason {reason} is not known")]
     UnknownReason { reason: u8 },
 }
@@ -110,6 +115,100 @@ pub fn segment(record: &[u8]) -> Result<Segment<'_>, DecodeError> {
         position: head.position,
         len: head.len,
         payload,
+    })
+}
+
+/// A part of what was said on a connection.
+pub fn part(record: &[u8]) -> Result<Part<'_>, DecodeError> {
+    let short = || DecodeError::Short { len: record.len() };
+    let (head, rest) = raw::StreamRecord::read_from_prefix(record).map_err(|_short| short())?;
+    let payload = rest.get(..head.copied as usize).ok_or_else(short)?;
+    let has = |flag| head.flags & flag != 0;
+    let carried_len = usize::from(head.carried_len);
+    // The bytes of the array are those of the record.
+    let carried_at = core::mem::offset_of!(raw::StreamRecord, carried);
+    let carried = record.get(carried_at..carried_at + head.carried.len().min(carried_len));
+    let offset = u64::from(head.offset);
+    Ok(Part {
+        time_ns: head.header.time_ns,
+        socket: head.cookie,
+        between: between(&head.owner, &head.ends, head.role, head.protocol)?,
+        side: if head.direction == head.role {
+            Side::Client
+        } else {
+            Side::Server
+        },
+        position: head.position.saturating_add(offset),
+        // What is not in this part comes in the next, or never.
+        len: if has(raw::stream_flag::LAST) {
+            head.len.saturating_sub(head.offset)
+        } else {
+            head.copied
+        },
+        starts: head.offset == 0,
+        payload,
+        begin: has(raw::stream_flag::BEGIN).then(|| Begin {
+            from: head.from,
+            other_from: head.other_from,
+            handover: Handover {
+                pending: head.pending,
+                asked_ns: head.asked_ns,
+                rest: u64::from(head.rest),
+            },
+            carried: carried.unwrap_or_default(),
+        }),
+    })
+}
+
+/// What was counted on a connection.
+pub fn counted(record: &[u8]) -> Result<Counted, DecodeError> {
+    let record: raw::ExchangesRecord = read(record)?;
+    let Between {
+        owner,
+        netns,
+        local,
+        remote,
+        role,
+        protocol,
+    } = between(&record.owner, &record.ends, record.role, record.protocol)?;
+    Ok(Counted {
+        exchanges: Exchanges {
+            owner,
+            netns,
+            role,
+            protocol,
+            local,
+            remote,
+            actual: None,
+            name: None,
+            classes: record.totals.classes.map(u64::from),
+            latency: Latency {
+                counts: record.totals.buckets.map(u64::from),
+                sum_ns: record.totals.latency_ns,
+            },
+        },
+        unanswered: u64::from(record.unanswered),
+        ended: (record.flags & raw::stream_flag::END != 0).then_some(record.cookie),
+    })
+}
+
+fn between(by: &raw::Owner, ends: &raw::Ends, role: u8, protocol: u8) -> Result<Between, DecodeError> {
+    Ok(Between {
+        owner: owner(by),
+        netns: NetnsId(ends.netns),
+        local: address(ends.family, &ends.local, ends.local_port)?,
+        remote: address(ends.family, &ends.remote, ends.remote_port)?,
+        role: match role {
+            exchange::SEND => Role::Client,
+            _ => Role::Server,
+        },
+        protocol: match protocol {
+            exchange::protocol::HTTP => Protocol::Http,
+            exchange::protocol::REDIS => Protocol::Redis,
+            exchange::protocol::POSTGRES => Protocol::Postgres,
+            exchange::protocol::MEMCACHED => Protocol::Memcached,
+            protocol => return Err(DecodeError::UnknownProtocol { protocol }),
+        },
     })
 }
 

@@ -81,6 +81,14 @@ impl Exchanges {
     pub fn destination(&self) -> DestinationKey {
         DestinationKey::new(self.name.clone(), self.route())
     }
+
+    /// Takes over what others come to, between whomever.
+    pub fn add(&mut self, others: &Self) {
+        for (count, more) in self.classes.iter_mut().zip(others.classes) {
+            *count = count.saturating_add(more);
+        }
+        self.latency.add(&others.latency);
+    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::{
         state::{Node, RegistryState},
     },
     supervisor::messages::{ActorRow, Containers, Explainer, GetActors, GetContainers},
-    tracer::messages::SetDns,
+    tracer::messages::SetL7,
 };
 use actix::{Actor, Addr, Context, Handler, MessageResult, Recipient, ResponseFuture};
 use std::{
@@ -285,11 +285,11 @@ impl Handler<SetFilters> for FakeSupervisor {
     }
 }
 
-impl Handler<SetDns> for FakeSupervisor {
+impl Handler<SetL7> for FakeSupervisor {
     type Result = ();
 
-    fn handle(&mut self, message: SetDns, _: &mut Context<Self>) {
-        self.dns.lock().push(message.0);
+    fn handle(&mut self, message: SetL7, _: &mut Context<Self>) {
+        self.dns.lock().push(message.0.dns);
     }
 }
 
@@ -354,7 +354,7 @@ impl FakeSupervisor {
             actors: supervisor.clone().recipient(),
             subscribe: supervisor.clone().recipient(),
             filters: supervisor.clone().recipient(),
-            dns: supervisor.clone().recipient(),
+            l7: supervisor.clone().recipient(),
             verbosity: crate::base::logging::Verbosity::new(slog::Level::Info),
             streams: Arc::default(),
             worker,

@@ -3,7 +3,7 @@ use super::scrape::{Faces, Silence, ask};
 use crate::{
     config::{ConfigError, Reload},
     registry::messages::SetFilters,
-    tracer::messages::SetDns,
+    tracer::messages::SetL7,
 };
 use serde::{Deserialize, Serialize};
 use slog::{error, info, warn};
@@ -57,7 +57,7 @@ impl Faces {
             Err(_panicked) => return Err(ReloadError::Failed),
         };
         let filters = Arc::new(config.filters.clone());
-        let dns = SetDns(config.l7.dns);
+        let l7 = SetL7(config.l7.clone());
         self.verbosity.set(config.log.level.into());
         self.config.set(config);
         let told = ask(self.filters.send(SetFilters(filters)), self.deadline()).await;
@@ -66,8 +66,8 @@ impl Faces {
             warn!(log, "some of the configuration needs a restart"; "keys" => needs_restart.join(", "));
         }
         told.map_err(ReloadError::Unconfirmed)?;
-        if changed.iter().any(|key| key == "l7.dns") {
-            let told = ask(self.dns.send(dns), self.deadline()).await;
+        if changed.iter().any(|key| key.starts_with("l7.")) {
+            let told = ask(self.l7.send(l7), self.deadline()).await;
             told.map_err(ReloadError::Unconfirmed)?;
         }
         Ok(Reloaded { changed, needs_restart })

@@ -21,7 +21,7 @@ use crate::{
     },
     runtimes::statistics::Statistics,
     supervisor::messages::{GetActors, GetContainers},
-    tracer::{messages::SetDns, stats::KernelStats},
+    tracer::{messages::SetL7, stats::KernelStats},
 };
 use actix::{MailboxError, Recipient};
 use actix_web::web::Bytes;
@@ -48,7 +48,7 @@ pub struct Faces {
     pub actors: Recipient<GetActors>,
     pub subscribe: Recipient<Subscribe>,
     pub filters: Recipient<SetFilters>,
-    pub dns: Recipient<SetDns>,
+    pub l7: Recipient<SetL7>,
     /// Of the log.
     pub verbosity: Verbosity,
     pub streams: Arc<Streams>,

@@ -1,11 +1,18 @@
 //! What was asked and answered on a socket: segments in, sums per reading out. Pure: no actor, no clock, no I/O; payload
 //! goes no further than this. A protocol is a directory: it frames, parses and pairs, and adds up in [`sums`].
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
+mod connection;
 pub mod dialogue;
 pub mod dns;
 mod sums;
 
-use crate::decode::{DnsAnswered, DnsRequests, DnsUnanswered, Owner, Unparsed};
+pub use connection::{Begin, Between, Counted, Part};
+
+use crate::{
+    config::Pattern,
+    decode::{DnsAnswered, DnsRequests, DnsUnanswered, Exchanges, Owner, Unparsed, UnparsedReason},
+};
+use connection::Connections;
 use sums::Sums;
 
 /// What segments come by: of datagrams each is a message, of a stream any piece.
@@ -66,6 +73,8 @@ pub struct Limits {
     /// Of one message, for each direction of a stream, and as many again of segments that came too early. The rest of a
     /// longer message counts as cut off.
     pub stream_bytes: usize,
+    /// Whose words are read. For more of them the longest idle ones make room.
+    pub connections: usize,
 }
 
 /// What is kept, for the agent's own metrics.
@@ -80,6 +89,11 @@ pub struct Fill {
     pub stream_bytes: usize,
     /// Sockets and streams that had to make room, ever. Their questions went unanswered.
     pub evicted: u64,
+    /// Whose words are read.
+    pub connections: usize,
+    pub connection_bytes: usize,
+    /// Of them, ever.
+    pub connections_evicted: u64,
 }
 
 /// Of one reading, added up and in a fixed order.
@@ -90,10 +104,16 @@ pub struct Output {
     pub requests: Vec<DnsRequests>,
     pub unanswered: Vec<DnsUnanswered>,
     pub unparsed: Vec<Unparsed>,
+    pub exchanges: Vec<Exchanges>,
+    /// Sockets, by cookie, of whose words nothing can be made: the kernel may keep them.
+    pub given_up: Vec<u64>,
+    /// Those that have ended.
+    pub ended: Vec<u64>,
 }
 
 pub struct Sessions {
     dns: dns::Dns,
+    connections: Connections,
     sums: Sums,
 }
 
@@ -101,21 +121,62 @@ impl Sessions {
     pub fn new(limits: Limits) -> Self {
         Self {
             dns: dns::Dns::new(limits),
+            connections: Connections::new(limits.connections),
             sums: Sums::default(),
         }
+    }
+
+    /// Requests for such targets are not counted from now on.
+    pub fn leave_out(&mut self, targets: &[Pattern]) {
+        self.connections.leave_out(targets);
     }
 
     pub fn apply(&mut self, segment: &Segment<'_>) {
         self.dns.apply(segment, &mut self.sums);
     }
 
+    /// What was said on a connection.
+    pub fn hear(&mut self, part: &Part<'_>) {
+        self.connections.apply(part, &mut self.sums);
+    }
+
+    /// What the kernel has counted.
+    pub fn count(&mut self, counted: Counted) {
+        let Counted {
+            exchanges,
+            unanswered,
+            ended,
+        } = counted;
+        let (owner, protocol) = (exchanges.owner, exchanges.protocol);
+        if exchanges.latency.count() > 0 {
+            self.sums.exchanges(Some(exchanges));
+        }
+        self.sums
+            .unparsed_many(&owner, protocol, UnparsedReason::Unanswered, unanswered);
+        if let Some(socket) = ended {
+            self.connections.ended(socket, &mut self.sums);
+        }
+    }
+
     /// Once per reading of the ring. Also lets go what is old.
     pub fn take(&mut self, now_ns: u64) -> Output {
         self.dns.expire(now_ns, &mut self.sums);
-        self.sums.take()
+        self.connections.take(now_ns, &mut self.sums);
+        let (given_up, ended) = self.connections.news();
+        Output {
+            given_up,
+            ended,
+            ..self.sums.take()
+        }
     }
 
     pub fn fill(&self) -> Fill {
-        self.dns.fill()
+        let (connections, connection_bytes, connections_evicted) = self.connections.fill();
+        Fill {
+            connections,
+            connection_bytes,
+            connections_evicted,
+            ..self.dns.fill()
+        }
     }
 }

@@ -3,10 +3,11 @@ use super::Output;
 use crate::{
     base::ids::ProcKey,
     decode::{
-        DnsAnswered, DnsRequests, DnsStatus, DnsUnanswered, Latency, Owner, Protocol, Role, Unparsed, UnparsedReason,
+        DnsAnswered, DnsRequests, DnsStatus, DnsUnanswered, Exchanges, Latency, Owner, Protocol, Role, Unparsed,
+        UnparsedReason,
     },
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// Kinds of questions in one reading, and answers for the table of names: a ring holds fewer messages than that unless
 /// somebody makes them up.
@@ -20,6 +21,9 @@ pub(super) struct Sums {
     requests: BTreeMap<Kind, (Owner, Latency)>,
     unanswered: BTreeMap<(ProcKey, Role), (Owner, u64)>,
     unparsed: BTreeMap<(ProcKey, Protocol, UnparsedReason), (Owner, u64)>,
+    /// Of servers: who has asked is not told.
+    served: BTreeMap<(ProcKey, Protocol), Exchanges>,
+    exchanges: Vec<Exchanges>,
 }
 
 /// What a request counts under.
@@ -60,8 +64,25 @@ impl Sums {
     }
 
     pub(super) fn unparsed(&mut self, owner: &Owner, protocol: Protocol, reason: UnparsedReason) {
-        let key = (owner.process, protocol, reason);
-        self.unparsed.entry(key).or_insert((*owner, 0)).1 += 1;
+        self.unparsed_many(owner, protocol, reason, 1);
+    }
+
+    pub(super) fn unparsed_many(&mut self, owner: &Owner, protocol: Protocol, reason: UnparsedReason, count: u64) {
+        if count > 0 {
+            let key = (owner.process, protocol, reason);
+            self.unparsed.entry(key).or_insert((*owner, 0)).1 += count;
+        }
+    }
+
+    pub(super) fn exchanges(&mut self, exchanges: Option<Exchanges>) {
+        let Some(exchanges) = exchanges else { return };
+        match exchanges.role {
+            Role::Client => self.exchanges.push(exchanges),
+            Role::Server => match self.served.entry((exchanges.owner.process, exchanges.protocol)) {
+                Entry::Occupied(mut sum) => sum.get_mut().add(&exchanges),
+                Entry::Vacant(place) => drop(place.insert(exchanges)),
+            },
+        }
     }
 
     pub(super) fn take(&mut self) -> Output {
@@ -70,7 +91,10 @@ impl Sums {
             requests,
             unanswered,
             unparsed,
+            served,
+            mut exchanges,
         } = std::mem::take(self);
+        exchanges.extend(served.into_values());
         let request = |((_, role, question_type, domain, status), (owner, latency))| DnsRequests {
             owner,
             role,
@@ -91,6 +115,8 @@ impl Sums {
             requests: requests.into_iter().map(request).collect(),
             unanswered: unanswered.into_iter().map(unanswered_row).collect(),
             unparsed: unparsed.into_iter().map(unparsed_row).collect(),
+            exchanges,
+            ..Output::default()
         }
     }
 }

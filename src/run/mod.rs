@@ -181,7 +181,7 @@ async fn agent(
         actors: supervisor.clone().recipient(),
         subscribe: supervisor.clone().recipient(),
         filters: supervisor.clone().recipient(),
-        dns: supervisor.clone().recipient(),
+        l7: supervisor.clone().recipient(),
         verbosity: verbosity.clone(),
         streams: Arc::clone(&streams),
         worker,
@@ -352,7 +352,7 @@ fn tracer_settings(config: &Config, recording: bool) -> TracerSettings {
         retry_interval: config.kernel.retry_interval,
         batch: config.kernel.batch,
         recording,
-        dns: config.l7.dns,
+        l7: config.l7.clone(),
     }
 }
 

@@ -2,7 +2,7 @@
 use super::actor::Supervisor;
 use crate::{
     registry::{filters::Filters, messages::SetFilters},
-    tracer::messages::SetDns,
+    tracer::messages::SetL7,
 };
 use actix::{Context, Handler, ResponseFuture};
 use std::sync::Arc;
@@ -23,12 +23,12 @@ impl Handler<SetFilters> for Supervisor {
     }
 }
 
-impl Handler<SetDns> for Supervisor {
+impl Handler<SetL7> for Supervisor {
     /// Comes when the programs are attached, or are not any more.
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, message: SetDns, _: &mut Context<Self>) -> Self::Result {
-        self.parts.tracer.dns = message.0;
+    fn handle(&mut self, message: SetL7, _: &mut Context<Self>) -> Self::Result {
+        self.parts.tracer.l7.clone_from(&message.0);
         let told = self.tracer.as_ref().map(|tracer| tracer.send(message));
         Box::pin(async move {
             if let Some(told) = told {

@@ -22,6 +22,7 @@ use crate::{
         memory::give_back,
         now::Now,
     },
+    config::L7,
     container::actor::{Ack, BatchDone},
     decode::{DnsAnswered, Event},
     registry::messages::EventBatch,
@@ -39,8 +40,7 @@ pub struct Settings {
     pub retry_interval: Duration,
     pub batch: usize,
     pub recording: bool,
-    /// Whether what is said with name servers is read.
-    pub dns: bool,
+    pub l7: L7,
 }
 
 pub struct TracerActor {
@@ -64,7 +64,7 @@ pub struct TracerActor {
     last_inventory_ns: u64,
     crowding: Crowding,
     pub(super) files: FilesPasses,
-    sessions: Said,
+    pub(super) sessions: Said,
     /// Somebody wakes it when the ring of what is said fills up.
     pub(super) watches: bool,
     next_retry_ns: u64,
@@ -244,6 +244,12 @@ impl TracerActor {
                     // What it has shown is shown, but what is missing is not gone.
                     Err(error) => failed = Some(error),
                 }
+                let mut rows = Vec::new();
+                // What it has shown counts, and the rest comes with the next pass.
+                if let Err(error) = kernel.read_exchanges(&mut rows) {
+                    failed = failed.or(Some(error));
+                }
+                self.sessions.count(&rows);
             }
             if due || now.monotonic_ns >= self.next_sums_ns {
                 self.next_sums_ns = now.monotonic_ns + nanos(SUMS_INTERVAL);
@@ -298,9 +304,16 @@ impl TracerActor {
         let Heard {
             events,
             answers,
+            given_up,
+            ended,
             counts,
             malformed,
         } = self.sessions.take(now);
+        if !given_up.is_empty() || !ended.is_empty() {
+            let mut kernel = self.kernel.lock();
+            kernel.give_up(&given_up);
+            kernel.forget(&ended);
+        }
         let mut in_flight = self.ctx.ledger.take(counts);
         in_flight.split(malformed).settle_all(Reason::Malformed);
         in_flight.deliver();
@@ -403,7 +416,8 @@ impl Actor for TracerActor {
         context.set_mailbox_capacity(16);
         // Not before the programs are attached: what is looked at earlier may change without anybody telling.
         self.losses.inventory = true;
-        self.kernel.lock().set_dns(self.settings.dns);
+        self.kernel.lock().set_l7(&self.settings.l7);
+        self.sessions.set(&self.settings.l7);
         self.tick(context);
         context.run_interval(self.settings.drain_interval, Self::tick);
     }

@@ -1,6 +1,6 @@
 //! What the tracer is told and asked by the supervisor.
 use super::actor::{FqdnRecipients, TracerActor};
-use crate::registry::messages::EventBatch;
+use crate::{config::L7, registry::messages::EventBatch};
 use actix::{Context, Handler, Message, MessageResult, Recipient};
 use serde::Serialize;
 
@@ -50,17 +50,18 @@ impl Handler<SetFqdn> for TracerActor {
     }
 }
 
-/// From now on what is said with name servers is read, or not.
+/// From now on that is read of what processes say to each other.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct SetDns(pub bool);
+pub struct SetL7(pub L7);
 
-impl Handler<SetDns> for TracerActor {
+impl Handler<SetL7> for TracerActor {
     type Result = ();
 
-    fn handle(&mut self, message: SetDns, _: &mut Context<Self>) {
-        self.settings.dns = message.0;
-        self.kernel.lock().set_dns(message.0);
+    fn handle(&mut self, message: SetL7, _: &mut Context<Self>) {
+        self.kernel.lock().set_l7(&message.0);
+        self.sessions.set(&message.0);
+        self.settings.l7 = message.0;
         self.ensure();
     }
 }

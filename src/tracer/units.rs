@@ -19,6 +19,8 @@ pub(super) enum Attach {
     Connect,
     /// Over the storage of all sockets.
     Totals,
+    /// Over what was counted on sockets.
+    Exchanges,
     /// Over the slots of connections that have begun a moment ago.
     TotalsOfYoung,
     /// Over the descriptors of all processes.
@@ -112,6 +114,12 @@ pub(super) struct Hook {
     /// What it does not see. Empty: nothing.
     pub lacks: &'static str,
 }
+
+/// With any hook that reads, where requests on connections are counted.
+pub(super) const COUNTING: [Unit; 2] = [
+    unit(program::L7_TOTALS, feature::L7, Attach::Exchanges),
+    unit(program::L7_DESTROY, feature::L7, Attach::Tracepoint("tcp_destroy_sock")),
+];
 
 /// The first that loads is taken.
 pub(super) const HOOKS: [Hook; 3] = [
@@ -221,6 +229,15 @@ pub(super) fn attach(
             };
             return attach_iterator(program, Some(sockets.fd().as_fd())).map(Some);
         }
+        Attach::Exchanges => {
+            let program = iterator(program, "bpf_sk_storage_map", btf).map_err(failed)?;
+            let Some(Map::SkStorage(sockets)) = ebpf.map(map::CONVERSATIONS) else {
+                return Err(KernelError::NoMap {
+                    name: map::CONVERSATIONS,
+                });
+            };
+            return attach_iterator(program, Some(sockets.fd().as_fd())).map(Some);
+        }
         Attach::TotalsOfYoung => {
             let program = iterator(program, "bpf_map_elem", btf).map_err(failed)?;
             let Some(Map::Array(young)) = ebpf.map(map::YOUNG) else {
@@ -245,6 +262,7 @@ pub(super) fn detach(ebpf: &mut Ebpf, unit: &Unit) {
     let unloaded = match ebpf.program_mut(unit.program) {
         Some(Program::BtfTracePoint(program)) => program.unload(),
         Some(Program::FExit(program)) => program.unload(),
+        Some(Program::Iter(program)) => program.unload(),
         _ => Ok(()),
     };
     // Not loaded: nothing to take back.

@@ -20,7 +20,11 @@ pub mod kind {
     pub const ACCEPTED_CLOSE: u16 = 10;
     /// A message to or from a name server.
     pub const DNS: u16 = 11;
-    pub const COUNT: u16 = 12;
+    /// A part of a stream that user space has to make sense of.
+    pub const SEGMENT: u16 = 12;
+    /// The end of a connection on which requests were counted.
+    pub const EXCHANGES: u16 = 13;
+    pub const COUNT: u16 = 14;
 }
 
 /// As they appear in the label `kind`, indexed by kind.
@@ -37,6 +41,8 @@ pub const KIND_NAMES: [&str; kind::COUNT as usize] = [
     "listen_closed",
     "accepted_closed",
     "dns_message",
+    "l7_segment",
+    "l7_connection",
 ];
 
 /// Columns of a row. `OBSERVED` is bumped before anything can fail; each event then ends in exactly one of the others.
@@ -63,6 +69,11 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     pub const NEWS: &str = "NEWS";
     pub const PAYLOAD: &str = "PAYLOAD";
+    pub const SWITCHES: &str = "SWITCHES";
+    pub const CONVERSATIONS: &str = "CONVERSATIONS";
+    pub const SPILLED_EXCHANGES: &str = "SPILLED_EXCHANGES";
+    pub const VERDICTS: &str = "VERDICTS";
+    pub const WATCHED: &str = "WATCHED";
     pub const SOCKETS: &str = "SOCKETS";
     pub const YOUNG: &str = "YOUNG";
     pub const SPILLED_SOCKETS: &str = "SPILLED_SOCKETS";
@@ -105,6 +116,8 @@ pub mod program {
     pub const L7_UDP_RECEIVED_EXIT: &str = "l7_udp_received_exit";
     pub const L7_UDP6_SENT_EXIT: &str = "l7_udp6_sent_exit";
     pub const L7_UDP6_RECEIVED_EXIT: &str = "l7_udp6_received_exit";
+    pub const L7_TOTALS: &str = "l7_totals";
+    pub const L7_DESTROY: &str = "l7_destroy";
     pub const IO_CONSUMED: &str = "io_consumed";
     /// Does nothing: the measure of the others.
     pub const EMPTY: &str = "empty";

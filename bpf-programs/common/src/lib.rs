@@ -1,8 +1,9 @@
 //! What the eBPF programs and the agent agree on: record layouts, counters, map names and the kernel fields to resolve.
 //!
 //! Only integers and byte arrays, padding written out: zerocopy refuses to compile anything else.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 
+pub mod exchange;
 mod fields;
 mod files;
 mod ledger;

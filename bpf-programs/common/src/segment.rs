@@ -1,5 +1,5 @@
 //! Records of the payload ring: what processes say to each other, where somebody has to read it.
-use crate::{Header, Owner};
+use crate::{Header, Owner, exchange::Totals};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What a process has sent or received at once on one socket. As much of it as was copied follows.
@@ -23,6 +23,113 @@ pub struct SegmentRecord {
     pub padding: [u8; 6],
 }
 const _: () = assert!(size_of::<SegmentRecord>() == 88);
+
+/// Between whom.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Ends {
+    /// IPv4 in the first four bytes.
+    pub local: [u8; 16],
+    pub remote: [u8; 16],
+    /// Host order.
+    pub local_port: u16,
+    pub remote_port: u16,
+    pub family: u16,
+    pub padding: [u8; 2],
+    pub netns: u32,
+    pub padding2: [u8; 4],
+}
+const _: () = assert!(size_of::<Ends>() == 48);
+
+/// Bits of `StreamRecord::flags`, and of `ExchangesRecord::flags`.
+pub mod stream_flag {
+    /// The first one of this socket: `pending`, `rest` and `carried` say where its parsing begins.
+    pub const BEGIN: u8 = 1;
+    /// It has ended.
+    pub const END: u8 = 2;
+    /// No more of this segment follows, even if it was longer.
+    pub const LAST: u8 = 4;
+}
+
+/// A part of a stream, for user space to make sense of. As much of it as was copied follows.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct StreamRecord {
+    pub header: Header,
+    /// Who uses the socket.
+    pub owner: Owner,
+    pub ends: Ends,
+    pub cookie: u64,
+    /// Bytes that went this way before, since the programs have first seen the socket.
+    pub position: u64,
+    /// Where the parsing of this way begins, and that of the other one. Of `BEGIN` only.
+    pub from: u64,
+    pub other_from: u64,
+    /// All bytes of it.
+    pub len: u32,
+    /// How many bytes of it are behind this, and how many of it came in records before this one.
+    pub copied: u32,
+    pub offset: u32,
+    /// Requests without a reply, and when they were made. Of `BEGIN` only, as what follows.
+    pub pending: u32,
+    pub asked_ns: u64,
+    /// Bytes of the last request still to come.
+    pub rest: u32,
+    /// See `exchange::protocol`.
+    pub protocol: u8,
+    /// The direction that requests go: `exchange::SEND` or `RECEIVE`.
+    pub role: u8,
+    /// The direction of this.
+    pub direction: u8,
+    pub flags: u8,
+    /// The first bytes of a request that came before.
+    pub carried: [u8; 8],
+    pub carried_len: u8,
+    /// Of `exchange::Reason`: why it is here.
+    pub reason: u8,
+    pub padding: [u8; 6],
+}
+const _: () = assert!(size_of::<StreamRecord>() == 184);
+
+/// What was counted on a socket since the last time that somebody was told: a row of a pass, or at its end.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct ExchangesRecord {
+    pub header: Header,
+    pub owner: Owner,
+    pub ends: Ends,
+    pub cookie: u64,
+    pub totals: Totals,
+    /// Requests that got no reply. At its end only.
+    pub unanswered: u32,
+    pub protocol: u8,
+    pub role: u8,
+    pub flags: u8,
+    pub lane: u8,
+}
+const _: () = assert!(size_of::<ExchangesRecord>() == 200);
+
+/// What the programs are to do, in `SWITCHES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Switches {
+    /// Bit by `exchange::protocol`: those that are read.
+    pub protocols: u32,
+    /// Those of them that are counted in the kernel where they can be.
+    pub countable: u32,
+    /// Raised with each change: what was given up is then looked at again.
+    pub epoch: u32,
+    /// Some processes are watched: see `WATCHED`.
+    pub watching: u32,
+}
+
+/// At most that many records are made of one segment.
+pub const PARTS: u32 = 16;
+
+/// Entries of `VERDICTS`, of `SPILLED_EXCHANGES`, of `WATCHED`.
+pub const VERDICTS: u32 = 16_384;
+pub const SPILLED_EXCHANGES: u32 = 16_384;
+pub const WATCHED: u32 = 16_384;
 
 /// At most that much of a segment is copied. One less than a power of two.
 pub const SEGMENT_MAX: usize = 4095;
@@ -54,4 +161,13 @@ pub mod register {
     pub const THIRD: usize = 3;
     pub const FIFTH: usize = 4;
     pub const COUNT: usize = 5;
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    #![expect(unsafe_code, reason = "aya reads map values as plain bytes")]
+    // SAFETY: integers and byte arrays without padding, as zerocopy's derives check.
+    unsafe impl aya::Pod for super::Switches {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::ExchangesRecord {}
 }

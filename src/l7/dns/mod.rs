@@ -211,6 +211,7 @@ impl Dns {
             streams: self.connections.len(),
             stream_bytes: self.buffered,
             evicted: self.evicted + self.exchanges.questions.evicted(),
+            ..Fill::default()
         }
     }
 }

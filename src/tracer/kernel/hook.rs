@@ -1,51 +1,90 @@
 //! How it is learnt who sends and receives, and what.
-use super::Kernel;
+use super::{Kernel, Loaded};
 use crate::{
     base::features::{Features, State, feature},
-    config::SocketHook,
+    config::{L7, SocketHook},
     tracer::{
         error::{KernelError, hint},
-        units::{HOOKS, Hook, Unit, attach, detach},
+        units::{COUNTING, HOOKS, Hook, Unit, attach, detach},
     },
 };
+use std::iter::Chain;
 
 #[derive(Clone, Copy)]
 pub(super) struct Attached {
     hook: &'static Hook,
     /// With those programs that also read what is said.
     reads: bool,
+    /// And what was counted on connections.
+    counts: bool,
 }
 
+type Units = Chain<std::slice::Iter<'static, Unit>, std::slice::Iter<'static, Unit>>;
+
 impl Attached {
-    pub(super) fn units(self) -> &'static [Unit] {
+    fn moved(self) -> &'static [Unit] {
         if self.reads { self.hook.reading } else { self.hook.units }
+    }
+
+    fn counting(self) -> &'static [Unit] {
+        if self.counts { &COUNTING } else { &[] }
+    }
+
+    pub(super) fn units(self) -> Units {
+        self.moved().iter().chain(self.counting())
+    }
+}
+
+/// What a hook is to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wish {
+    dns: bool,
+    counts: bool,
+}
+
+impl Wish {
+    fn reads(self) -> bool {
+        self.dns || self.counts
+    }
+
+    /// The rows of those that are wanted, and are not.
+    pub(super) fn rows(self) -> [(&'static str, bool); 2] {
+        [(feature::DNS, self.dns), (feature::L7, self.counts)]
     }
 }
 
 impl Kernel {
-    /// Whether what is said with name servers is to be read from now on. Takes effect with the next `ensure`.
-    pub fn set_dns(&mut self, wanted: bool) {
-        self.setup.dns = wanted;
+    /// What is to be read of what processes say. Takes effect with the next `ensure`.
+    pub fn set_l7(&mut self, l7: &L7) {
+        self.setup.l7 = l7.clone();
     }
 
     fn hook_is_off(&self) -> bool {
         self.setup.socket_hook == SocketHook::Off || self.is_off(feature::SOCKET_IO)
     }
 
-    fn is_to_read(&self) -> bool {
-        self.setup.dns && !self.is_off(feature::DNS)
+    pub(super) fn wish(&self) -> Wish {
+        Wish {
+            dns: self.setup.l7.dns && !self.is_off(feature::DNS),
+            counts: self.setup.l7.protocols() != 0 && !self.is_off(feature::L7),
+        }
     }
 
-    pub(super) fn hook_is_complete(&self, attached: Option<Attached>) -> bool {
-        match attached {
-            Some(attached) => attached.reads == self.is_to_read(),
+    pub(super) fn hook_is_complete(&self, loaded: &Loaded) -> bool {
+        match loaded.hook {
+            Some(attached) => {
+                let wish = self.wish();
+                attached.reads == wish.reads()
+                    && attached.counts == wish.counts
+                    && !loaded.lanes.is_to_change(&self.setup.l7, attached.counts)
+            }
             None => self.hook_is_off(),
         }
     }
 
     /// The first hook that loads, of those that may be used. What is to read and does not load leaves the rest as it is.
     pub(super) fn ensure_hook(&mut self, btf: &aya::Btf, features: &Features) {
-        let (off, to_read) = (self.hook_is_off(), self.is_to_read());
+        let (off, wish) = (self.hook_is_off(), self.wish());
         if off {
             features.set(
                 feature::SOCKET_IO,
@@ -54,18 +93,30 @@ impl Kernel {
                 "the configuration says so",
             );
         }
-        if off || !to_read {
-            features.set(feature::DNS, State::Off, "configured", "the configuration says so");
+        for (row, wanted) in wish.rows() {
+            if off || !wanted {
+                features.set(row, State::Off, "configured", "the configuration says so");
+            }
         }
         if off {
             return;
         }
-        if let Some(attached) = self.loaded.as_ref().and_then(|loaded| loaded.hook) {
-            if attached.reads != to_read {
-                self.switch(attached, to_read, btf, features);
-            }
-            return;
+        if self.loaded.as_ref().is_some_and(|loaded| loaded.hook.is_none()) {
+            self.find_hook(btf, features);
         }
+        self.switch(wish, btf, features);
+        let l7 = &self.setup.l7;
+        if let Some(loaded) = &mut self.loaded {
+            let counts = loaded.hook.is_some_and(|attached| attached.counts);
+            if let Err(error) = loaded.lanes.switch(l7, counts)
+                && wish.counts
+            {
+                features.degraded(feature::L7, error.reason(), hint(&error));
+            }
+        }
+    }
+
+    fn find_hook(&mut self, btf: &aya::Btf, features: &Features) {
         let wanted = self.setup.socket_hook;
         let usable = |hook: &&Hook| wanted == SocketHook::Auto || wanted == hook.kind;
         for hook in HOOKS.iter().filter(usable) {
@@ -76,17 +127,18 @@ impl Kernel {
                     } else {
                         features.degraded(feature::SOCKET_IO, "receives_only", hook.lacks);
                     }
-                    let attached = Attached { hook, reads: false };
-                    self.set_hook(attached);
-                    if to_read {
-                        self.switch(attached, true, btf, features);
-                    }
-                    return;
+                    return self.set_hook(Attached {
+                        hook,
+                        reads: false,
+                        counts: false,
+                    });
                 }
                 Err(error) => {
                     features.degraded(feature::SOCKET_IO, error.reason(), hint(&error));
-                    if to_read {
-                        features.degraded(feature::DNS, error.reason(), hint(&error));
+                    for (row, wanted) in self.wish().rows() {
+                        if wanted {
+                            features.degraded(row, error.reason(), hint(&error));
+                        }
                     }
                 }
             }
@@ -100,32 +152,65 @@ impl Kernel {
     }
 
     /// The others come before these go: nobody who sends meanwhile is missed.
-    fn switch(&mut self, from: Attached, reads: bool, btf: &aya::Btf, features: &Features) {
-        let to = Attached { reads, ..from };
-        if to.units().is_empty() {
-            let hint = "the kernel has no hook that tells what is sent: neither sock_send_length nor fexit";
-            features.degraded(feature::DNS, "no_hook", hint);
+    fn switch(&mut self, wish: Wish, btf: &aya::Btf, features: &Features) {
+        let Some(from) = self.loaded.as_ref().and_then(|loaded| loaded.hook) else {
             return;
-        }
-        match self.attach_all(to.units(), btf) {
-            Ok(()) => {
-                self.detach_all(from.units());
-                self.set_hook(to);
-                if reads {
-                    features.ok(feature::DNS);
+        };
+        let fails = |reason, hint: &str| {
+            for (row, wanted) in wish.rows() {
+                if wanted {
+                    features.degraded(row, reason, hint);
                 }
             }
-            Err(error) => {
-                features.degraded(feature::DNS, error.reason(), hint(&error));
+        };
+        let mut now = from;
+        if from.reads != wish.reads() {
+            let to = Attached {
+                reads: wish.reads(),
+                ..from
+            };
+            if to.moved().is_empty() {
+                let hint = "the kernel has no hook that tells what is sent: neither sock_send_length nor fexit";
+                return fails("no_hook", hint);
             }
+            if let Err(error) = self.attach_all(to.moved(), btf) {
+                return fails(error.reason(), &hint(&error));
+            }
+            self.detach_all(from.moved());
+            now = to;
+            self.set_hook(now);
+        }
+        if wish.dns {
+            features.ok(feature::DNS);
+        }
+        if from.counts != wish.counts {
+            if wish.counts {
+                if let Err(error) = self.attach_all(&COUNTING, btf) {
+                    features.degraded(feature::L7, error.reason(), hint(&error));
+                    return;
+                }
+            } else {
+                self.detach_all(&COUNTING);
+            }
+            now.counts = wish.counts;
+            self.set_hook(now);
+        }
+        if wish.counts {
+            features.ok(feature::L7);
         }
     }
 
     /// All of them, or none.
     fn attach_all(&mut self, units: &'static [Unit], btf: &aya::Btf) -> Result<(), KernelError> {
         let Some(loaded) = &mut self.loaded else { return Ok(()) };
-        let mut each = units.iter();
-        let attached = each.try_for_each(|unit| attach(&mut loaded.ebpf, unit, btf, &self.setup).map(drop));
+        let setup = &self.setup;
+        let attached = units.iter().try_for_each(|unit| {
+            let iterator = attach(&mut loaded.ebpf, unit, btf, setup)?;
+            loaded
+                .iterators
+                .extend(iterator.map(|iterator| (unit.program, iterator)));
+            Ok(())
+        });
         if attached.is_err() {
             self.detach_all(units);
         }
@@ -134,7 +219,10 @@ impl Kernel {
 
     fn detach_all(&mut self, units: &'static [Unit]) {
         if let Some(loaded) = &mut self.loaded {
-            units.iter().for_each(|unit| detach(&mut loaded.ebpf, unit));
+            for unit in units {
+                loaded.iterators.retain(|(program, _)| *program != unit.program);
+                detach(&mut loaded.ebpf, unit);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Outlives the tracer actor: a restarted one finds programs and maps as they were.
 mod hook;
 mod inventory;
+mod lanes;
 mod registers;
 mod routes;
 
@@ -18,7 +19,7 @@ use crate::{
         features::{Features, State, feature},
         ledger::{KINDS, KernelCounters},
     },
-    config::SocketHook,
+    config::{L7, SocketHook},
 };
 use aya::{
     EbpfLoader,
@@ -32,8 +33,8 @@ use std::{
     sync::Arc,
 };
 use tarsier_common::{
-    AddressKey, DIRECT_ENTRIES, DNS_PORTS, FIELDS, FIELDS_LEN, FIRST_OPTIONAL, FilesPass, HOLDERS, Listener,
-    MPTCP_FIELDS, Owner, Row, SocketRecord, YOUNG_SLOTS, map, program,
+    AddressKey, DIRECT_ENTRIES, FIELDS, FIELDS_LEN, FIRST_OPTIONAL, FilesPass, HOLDERS, Listener, MPTCP_FIELDS, Owner,
+    Row, SocketRecord, YOUNG_SLOTS, map, program,
 };
 
 /// What the loader needs to know of the node.
@@ -50,10 +51,8 @@ pub struct Setup {
     pub proc: PathBuf,
     pub off: Vec<String>,
     pub socket_hook: SocketHook,
-    /// Whether what is said with name servers is read.
-    pub dns: bool,
-    /// Zero behind the last.
-    pub dns_ports: [u16; DNS_PORTS],
+    /// What of it changes while the agent runs comes by `set_l7`; the rest is that of the begin.
+    pub l7: L7,
     pub btf: PathBuf,
 }
 
@@ -77,6 +76,7 @@ struct Loaded {
     /// Slots of `YOUNG` that the last totals pass showed.
     young: u64,
     spills: Spills,
+    lanes: lanes::Lanes,
     counters: Arc<Counters>,
 }
 
@@ -192,7 +192,7 @@ impl Kernel {
                 .iter()
                 .zip(loaded.attached)
                 .all(|(unit, attached)| attached || self.is_off(unit.feature))
-                && self.hook_is_complete(loaded.hook)
+                && self.hook_is_complete(loaded)
         })
     }
 
@@ -276,9 +276,13 @@ impl Kernel {
             }
         }
         features.degraded(feature::NEWS_RING, reason, hint.clone());
-        let reading = if self.setup.dns { HOOKS[0].reading } else { &[] };
-        for unit in UNITS.iter().chain(HOOKS[0].units).chain(reading) {
+        for unit in UNITS.iter().chain(HOOKS[0].units) {
             features.degraded(unit.feature, reason, hint.clone());
+        }
+        for (row, wanted) in self.wish().rows() {
+            if wanted {
+                features.degraded(row, reason, hint.clone());
+            }
         }
     }
 
@@ -372,7 +376,7 @@ impl Kernel {
     pub fn program_stats(&self) -> Vec<ProgramStats> {
         let Some(loaded) = &self.loaded else { return Vec::new() };
         let attached = UNITS.iter().zip(loaded.attached).filter(|(_, attached)| *attached);
-        let hook = loaded.hook.map_or(&[][..], |hook| hook.units());
+        let hook = loaded.hook.into_iter().flat_map(hook::Attached::units);
         attached
             .map(|(unit, _)| unit)
             .chain(hook)
@@ -384,6 +388,7 @@ impl Kernel {
     pub fn fill(&self) -> Vec<(&'static str, u64, u64)> {
         let Some(loaded) = &self.loaded else { return Vec::new() };
         let mut fill = Vec::from(loaded.spills.fill());
+        fill.extend(loaded.lanes.fill());
         fill.push((map::YOUNG, loaded.young, u64::from(YOUNG_SLOTS)));
         fill.push((
             map::LISTENERS,
@@ -424,7 +429,7 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
         .override_global("MPTCP", &mptcp[..], true)
         .override_global("REGISTERS", &registers[..], true)
         .override_global("CALLS", &registers::CALLS[..], true)
-        .override_global("DNS", &setup.dns_ports[..], true)
+        .override_global("DNS", &setup.l7.ports()[..], true)
         .map_max_entries(map::NEWS, setup.ring_bytes)
         .map_max_entries(map::PAYLOAD, setup.payload_ring_bytes)
         .load(object)?;
@@ -438,6 +443,7 @@ fn load(setup: &Setup, object: Option<&'static [u8]>) -> Result<Loaded, KernelEr
         direct: HashMap::try_from(take(map::DIRECT)?).map_err(typed(map::DIRECT))?,
         files_pass: Array::try_from(take(map::FILES_PASS)?).map_err(typed(map::FILES_PASS))?,
         spills: Spills::new(&mut take)?,
+        lanes: lanes::Lanes::new(&mut take)?,
         counters: Arc::new(Counters(
             PerCpuArray::try_from(take(map::COUNTERS)?).map_err(typed(map::COUNTERS))?,
         )),

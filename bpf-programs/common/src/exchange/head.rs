@@ -1,0 +1,120 @@
+use core::cell::Cell;
+
+/// Enough for 22 pipelined commands of 45 bytes and for most request heads. A power of two: offsets are masked.
+pub const HEAD_BYTES: usize = 1024;
+
+/// The first bytes of a segment, with what was carried before them. From `seen` on they are left over from other segments.
+#[repr(C, align(8))]
+pub struct Head {
+    pub bytes: [u8; HEAD_BYTES],
+    pub seen: u32,
+    note: Cell<u32>,
+}
+
+impl Head {
+    /// Without what was carried: see `Exchange::begin`.
+    pub const fn empty() -> Self {
+        Self {
+            bytes: [0; HEAD_BYTES],
+            seen: 0,
+            note: Cell::new(0),
+        }
+    }
+
+    /// As the hooks do it, from bytes that are there.
+    pub fn append(&mut self, segment: &[u8]) {
+        let from = self.seen as usize;
+        for (to, byte) in self.bytes.iter_mut().skip(from).zip(segment) {
+            *to = *byte;
+            self.seen += 1;
+        }
+    }
+
+    /// Masked rather than checked: no panic path for the compiler, a provable bound for the verifier.
+    #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "masked")]
+    pub fn byte(&self, at: u32) -> u8 {
+        self.bytes[at as usize % HEAD_BYTES]
+    }
+
+    /// The same value, of which the verifier knows nothing: it follows ranges through registers and stack, but not
+    /// through map memory. Values carried from one turn of a loop to the next go through here, so that all paths
+    /// look alike at the next turn and are verified once.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "only a volatile access keeps the detour")]
+    pub fn forget(&self, value: u32) -> u32 {
+        let note = self.note.as_ptr();
+        // SAFETY: a cell of our own, not shared between threads.
+        unsafe {
+            note.write_volatile(value);
+            note.read_volatile()
+        }
+    }
+
+    /// The offset just behind the first empty line (CR LF CR LF), eight bytes at a time.
+    #[inline(always)]
+    pub fn blank_line(&self) -> Option<u32> {
+        let mut carry = 0;
+        for i in 0..HEAD_BYTES as u32 / 8 {
+            if i * 8 >= self.seen {
+                return None;
+            }
+            let word = self.word(i * 8);
+            let line_feeds = marks(word, b'\n');
+            // In a head, LF CR occurs in the empty line only.
+            let hit = ((line_feeds << 8) | carry) & marks(word, b'\r');
+            if hit != 0 {
+                let end = i * 8 + hit.trailing_zeros() / 8 + 2;
+                return (end <= self.seen && self.byte(end - 1) == b'\n').then_some(end);
+            }
+            carry = line_feeds >> 56;
+        }
+        None
+    }
+
+    /// Eight bytes; one load where the target may load unaligned.
+    #[inline(always)]
+    pub fn word(&self, at: u32) -> u64 {
+        let mut word = 0;
+        for k in 0..8 {
+            word |= u64::from(self.byte(at + k)) << (8 * k);
+        }
+        word
+    }
+
+    /// Four bytes, the highest first.
+    #[inline(always)]
+    pub fn be32(&self, at: u32) -> u32 {
+        let mut value = 0;
+        for k in 0..4 {
+            value = value << 8 | u32::from(self.byte(at + k));
+        }
+        value
+    }
+
+    /// `<digits> CR LF`: the value and the bytes taken.
+    #[inline(always)]
+    pub fn number(&self, at: u32) -> Option<(u32, u32)> {
+        let mut value = 0;
+        for i in 0..9 {
+            let byte = self.byte(at + i);
+            if byte == b'\r' {
+                return (i > 0).then_some((value, i + 2));
+            }
+            let digit = u32::from(byte.wrapping_sub(b'0'));
+            if digit > 9 {
+                return None;
+            }
+            value = value * 10 + digit;
+        }
+        None
+    }
+}
+
+/// The high bit of every byte that equals `wanted`.
+#[inline(always)]
+fn marks(word: u64, wanted: u8) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let differ = word ^ (ONES * u64::from(wanted));
+    differ.wrapping_sub(ONES) & !differ & (ONES << 7)
+}

@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What TCP sockets say to each other. Clean exchanges of a few protocols are counted here, by the matcher that user space
+//! has too; whatever it cannot tell goes to user space, segment by segment, from there on. See `exchange`.
+use crate::{
+    call::{self, Call, Place},
+    kernel::{is_kernels, is_own, load, netns, owner},
+    maps::{
+        CONVERSATIONS, Conversation, HEADS, PAYLOAD, STREAM_DRAFT, SWITCHES, StreamDraft, VERDICTS, WATCHED, address,
+    },
+    news::{count, header},
+    segment::{PF_IO_WORKER, PF_KTHREAD, advance, wake_up},
+    socket::{CREATE, local_address, set_remote},
+};
+use aya_ebpf::helpers::generated as h;
+use core::{
+    ffi::c_void,
+    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xchg},
+    ptr::{addr_of, addr_of_mut, null_mut},
+};
+use tarsier_common::{
+    Field, PARTS, SEGMENT_MAX, StreamRecord, Switches, column,
+    exchange::{HEAD_BYTES, RECEIVE, Reason, SEND, Segment, lane},
+    kind, stream_flag,
+};
+
+/// Pieces of a call that the matcher looks at, and that are copied: what lies behind them is as if it could not be read.
+const HEAD_PIECES: u32 = 8;
+const COPY_STEPS: u32 = 128;
+
+#[inline(always)]
+pub unsafe fn conversation_of(sk: *const u8, flags: u64) -> *mut Conversation {
+    unsafe {
+        let map = address(&CONVERSATIONS);
+        h::bpf_sk_storage_get(map, sk as *mut c_void, null_mut(), flags) as *mut Conversation
+    }
+}
+
+/// A process has sent or received `len` bytes on a TCP socket. `way`: bits of that, constants where this is called.
+#[inline(always)]
+pub unsafe fn said<const SENT: bool>(sk: *const u8, len: u32, way: u32) {
+    unsafe {
+        let Some(switches) = SWITCHES.get_ptr(0) else { return };
+        if (*switches).protocols == 0 {
+            return;
+        }
+        let mut conversation = conversation_of(sk, 0);
+        if conversation.is_null() {
+            conversation = conversation_of(sk, CREATE);
+            if conversation.is_null() {
+                count(kind::SEGMENT, column::OBSERVED);
+                return count(kind::SEGMENT, column::LOST);
+            }
+        }
+        if (*conversation).cookie == 0 {
+            begin(conversation, sk, &*switches);
+        }
+        if (*conversation).epoch != (*switches).epoch {
+            look_again(conversation, &*switches);
+        }
+        let lane = (*conversation).exchange.lane;
+        if lane == lane::OPAQUE {
+            return;
+        }
+        let at = if SENT {
+            addr_of_mut!((*conversation).sent)
+        } else {
+            addr_of_mut!((*conversation).received)
+        };
+        let mut moved = Moved {
+            sk,
+            position: advance(at, u64::from(len)),
+            len,
+            way,
+            sent: SENT,
+        };
+        let outcome = if lane == lane::RECORDS {
+            if is_given_up(conversation) {
+                Outcome::NOTHING
+            } else {
+                Outcome::GOES_ON
+            }
+        } else if take(conversation) {
+            let outcome = matched(conversation, &moved, &*switches);
+            release(conversation);
+            outcome
+        } else if lane == lane::KERNEL {
+            // The other one hands it over, or who comes next.
+            addr_of_mut!((*conversation).contended).write_volatile(1);
+            Outcome::GOES_ON
+        } else {
+            Outcome::NOTHING
+        };
+        if outcome == Outcome::NOTHING {
+            return;
+        }
+        if outcome == Outcome::BEGINS_BEHIND {
+            moved.position += u64::from(moved.len);
+            moved.len = 0;
+        }
+        let begins = outcome == Outcome::BEGINS || outcome == Outcome::BEGINS_BEHIND;
+        record(conversation, &moved, if begins { stream_flag::BEGIN } else { 0 });
+    }
+}
+
+/// What user space is to have of a segment. Numbers, for a program has one place only where it hands over.
+struct Outcome;
+
+impl Outcome {
+    const NOTHING: u32 = 0;
+    const GOES_ON: u32 = 1;
+    /// It is the first.
+    const BEGINS: u32 = 2;
+    /// What comes behind it is.
+    const BEGINS_BEHIND: u32 = 3;
+}
+
+struct Moved {
+    sk: *const u8,
+    position: u64,
+    len: u32,
+    way: u32,
+    sent: bool,
+}
+
+impl Moved {
+    #[inline(always)]
+    fn direction(&self) -> u8 {
+        if self.sent { SEND } else { RECEIVE }
+    }
+}
+
+/// Apart, for the stack's sake, as what follows.
+#[inline(never)]
+unsafe fn begin(conversation: *mut Conversation, sk: *const u8, switches: &Switches) {
+    unsafe {
+        let task = h::bpf_get_current_task_btf() as *const u8;
+        owner(task, &mut *addr_of_mut!((*conversation).owner));
+        let nobodys = load::<u32>(task, Field::TASK_FLAGS) & PF_KTHREAD != 0 || is_kernels(sk);
+        if nobodys || is_own((*conversation).owner.tgid) {
+            (*conversation).exchange.lane = lane::OPAQUE;
+        }
+        let ends = addr_of_mut!((*conversation).ends);
+        let family = load(sk, Field::SK_FAMILY);
+        (*ends).family = family;
+        (*ends).netns = netns::<false>(sk);
+        (*ends).local = local_address::<false>(sk, family);
+        (*ends).local_port = load(sk, Field::SK_PORT);
+        set_remote::<false>(sk, family, &mut (*ends).remote, &mut (*ends).remote_port);
+        (*conversation).epoch = switches.epoch;
+        (*conversation).cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
+    }
+}
+
+/// The configuration has changed: what nobody wanted may be wanted now.
+#[inline(never)]
+unsafe fn look_again(conversation: *mut Conversation, switches: &Switches) {
+    unsafe {
+        if !take(conversation) {
+            return;
+        }
+        (*conversation).epoch = switches.epoch;
+        let exchange = &mut *addr_of_mut!((*conversation).exchange);
+        let nobodys = is_own((*conversation).owner.tgid);
+        if exchange.lane == lane::OPAQUE && !nobodys {
+            exchange.look_again();
+        } else if exchange.protocol != 0 && switches.protocols & (1 << exchange.protocol) == 0 {
+            exchange.lane = lane::OPAQUE;
+        }
+        release(conversation);
+    }
+}
+
+#[inline(always)]
+unsafe fn take(conversation: *mut Conversation) -> bool {
+    unsafe {
+        let busy = addr_of_mut!((*conversation).busy);
+        atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(busy, 0, 1).1
+    }
+}
+
+/// An exchange, because a plain store is no release on every machine.
+#[inline(always)]
+unsafe fn release(conversation: *mut Conversation) {
+    unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(addr_of_mut!((*conversation).busy), 0) };
+}
+
+/// User space could make nothing of it.
+#[inline(always)]
+unsafe fn is_given_up(conversation: *mut Conversation) -> bool {
+    unsafe {
+        let cookie = (*conversation).cookie;
+        if VERDICTS.get_ptr(&cookie).is_none() {
+            return false;
+        }
+        (*conversation).exchange.lane = lane::OPAQUE;
+        let _ = VERDICTS.remove(&cookie);
+        true
+    }
+}
+
+/// The call that runs, if it is one that moves data of this socket.
+#[inline(always)]
+unsafe fn place_of(conversation: *mut Conversation, moved: &Moved) -> Option<Place> {
+    unsafe {
+        let task = h::bpf_get_current_task_btf() as *const u8;
+        if load::<u32>(task, Field::TASK_FLAGS) & (PF_KTHREAD | PF_IO_WORKER) != 0 {
+            return None;
+        }
+        let call: Call = call::running(task, moved.sent)?;
+        if !call.is_known(task, moved.sk, addr_of_mut!((*conversation).fd)) {
+            return None;
+        }
+        call.place(|| addr_of_mut!((*conversation).vector))
+    }
+}
+
+/// An `Outcome`.
+#[inline(never)]
+unsafe fn matched(conversation: *mut Conversation, moved: &Moved, switches: &Switches) -> u32 {
+    unsafe {
+        let Some(head) = HEADS.get_ptr_mut(moved.way) else {
+            return Outcome::NOTHING;
+        };
+        let head = &mut *addr_of_mut!((*head).head);
+        let exchange = &mut *addr_of_mut!((*conversation).exchange);
+        match exchange.lane {
+            // Somebody else came first, and has handed it over.
+            lane::RECORDS => return Outcome::GOES_ON,
+            lane::OPAQUE => return Outcome::NOTHING,
+            _ => {}
+        }
+        let direction = moved.direction();
+        let was_known = exchange.lane == lane::KERNEL;
+        if was_known && is_contended(conversation) {
+            exchange.leave(Reason::Contended);
+            return Outcome::BEGINS;
+        }
+        let wanted = exchange.wanted(direction).min(moved.len);
+        let from = exchange.begin(head, direction);
+        if wanted > 0
+            && let Some(place) = place_of(conversation, moved)
+        {
+            read_head(&place, head, from, wanted);
+        }
+        let countable = if switches.watching != 0 && is_watched((*conversation).owner.tgid) {
+            0
+        } else {
+            switches.countable
+        };
+        exchange.advance(&Segment {
+            direction,
+            len: moved.len,
+            now_ns: h::bpf_ktime_get_ns(),
+            head,
+            protocols: switches.protocols,
+            countable,
+        });
+        if !was_known && exchange.lane != lane::LOOKING {
+            // Nobody knows what came before, and nobody has to.
+            (*conversation).sent_known = addr_of!((*conversation).sent).read_volatile();
+            (*conversation).received_known = addr_of!((*conversation).received).read_volatile();
+            know(conversation, moved, moved.position);
+        }
+        if exchange.lane == lane::RECORDS {
+            return Outcome::BEGINS;
+        }
+        know(conversation, moved, moved.position + u64::from(moved.len));
+        if exchange.lane == lane::KERNEL && is_contended(conversation) {
+            exchange.leave(Reason::Contended);
+            return Outcome::BEGINS_BEHIND;
+        }
+        Outcome::NOTHING
+    }
+}
+
+#[inline(always)]
+unsafe fn is_contended(conversation: *mut Conversation) -> bool {
+    unsafe { addr_of_mut!((*conversation).contended).read_volatile() != 0 }
+}
+
+/// The matcher has seen what went that way up to there. Of a socket that it does not know yet nothing before matters.
+#[inline(always)]
+unsafe fn know(conversation: *mut Conversation, moved: &Moved, up_to: u64) {
+    unsafe {
+        if moved.sent {
+            (*conversation).sent_known = up_to;
+        } else {
+            (*conversation).received_known = up_to;
+        }
+    }
+}
+
+#[inline(always)]
+fn is_watched(tgid: u32) -> bool {
+    WATCHED.get_ptr(&tgid).is_some()
+}
+
+#[inline(always)]
+unsafe fn read_head(place: &Place, head: &mut tarsier_common::exchange::Head, from: u32, wanted: u32) {
+    unsafe {
+        let mut seen = from;
+        let mut left = wanted;
+        for i in 0..HEAD_PIECES {
+            let Some((base, len)) = place.piece(i) else { break };
+            let at = head.forget(seen) % HEAD_BYTES as u32;
+            // One byte less than there is room, so that a mask is a bound. The verifier knows it by itself only.
+            let n = u64::from(left.min(HEAD_BYTES as u32 - 1 - at)).min(len) as u32;
+            let n = head.forget(n) % HEAD_BYTES as u32;
+            if n > 0 {
+                if !call::read_bytes(addr_of_mut!(head.bytes).cast::<u8>().add(at as usize), n, base) {
+                    break;
+                }
+                seen = at + n;
+                left -= n;
+                head.seen = seen;
+            }
+            if left == 0 || seen >= HEAD_BYTES as u32 - 1 {
+                break;
+            }
+        }
+    }
+}
+
+/// Hands a segment to user space, in parts if it is long.
+#[inline(never)]
+unsafe fn record(conversation: *mut Conversation, moved: &Moved, flags: u8) {
+    unsafe {
+        let Some(draft) = STREAM_DRAFT.get_ptr_mut(moved.way) else {
+            count(kind::SEGMENT, column::OBSERVED);
+            return count(kind::SEGMENT, column::LOST);
+        };
+        describe(conversation, moved, flags, addr_of_mut!((*draft).record));
+        (*draft).piece = 0;
+        (*draft).within = 0;
+        let place = if moved.len == 0 {
+            None
+        } else {
+            place_of(conversation, moved)
+        };
+        if let Some(place) = place {
+            copy(&place, draft, moved.len);
+        } else {
+            part(draft, 0, true);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn describe(conversation: *mut Conversation, moved: &Moved, flags: u8, record: *mut StreamRecord) {
+    unsafe {
+        let exchange = addr_of!((*conversation).exchange);
+        let (known, other) = if moved.sent {
+            ((*conversation).sent_known, (*conversation).received_known)
+        } else {
+            ((*conversation).received_known, (*conversation).sent_known)
+        };
+        (*record).header = header::<StreamRecord>(kind::SEGMENT, 0);
+        (*record).owner = (*conversation).owner;
+        (*record).ends = (*conversation).ends;
+        (*record).cookie = (*conversation).cookie;
+        (*record).position = moved.position;
+        (*record).from = known;
+        (*record).other_from = other;
+        (*record).len = moved.len;
+        (*record).copied = 0;
+        (*record).offset = 0;
+        (*record).pending = (*exchange).pending;
+        (*record).asked_ns = (*exchange).asked_ns;
+        (*record).rest = (*exchange).rest;
+        (*record).protocol = (*exchange).protocol;
+        (*record).role = (*exchange).role;
+        (*record).direction = moved.direction();
+        (*record).flags = flags;
+        (*record).carried = (*exchange).carried;
+        (*record).carried_len = (*exchange).carried_len;
+        (*record).reason = (*exchange).reason;
+    }
+}
+
+/// Piece by piece; a record whenever one is full.
+#[inline(always)]
+unsafe fn copy(place: &Place, draft: *mut StreamDraft, len: u32) {
+    const ROOM: u32 = SEGMENT_MAX as u32;
+    unsafe {
+        let (mut copied, mut parts) = (0, 0);
+        for _ in 0..COPY_STEPS {
+            let done = (*draft).record.offset;
+            let left = len.saturating_sub(done).saturating_sub(copied);
+            let Some((base, size)) = place.piece((*draft).piece) else {
+                break;
+            };
+            let within = (*draft).within;
+            let n = u64::from(left.min(ROOM - copied)).min(size.saturating_sub(within)) as u32;
+            if n > 0 {
+                let (at, n) = (unknown(draft, copied), unknown(draft, n));
+                let to = addr_of_mut!((*draft).payload).cast::<u8>().add(at as usize);
+                if !call::read_bytes(to, n, base + within) {
+                    break;
+                }
+                copied = unknown(draft, at + n);
+                (*draft).within = within + u64::from(n);
+            }
+            if (*draft).within >= size {
+                (*draft).piece += 1;
+                (*draft).within = 0;
+            }
+            if n >= left {
+                break;
+            }
+            if copied >= ROOM {
+                parts = unknown(draft, parts + 1);
+                if parts >= PARTS {
+                    break;
+                }
+                part(draft, copied, false);
+                copied = 0;
+            }
+        }
+        part(draft, copied, true);
+    }
+}
+
+/// The same number, of which compiler and verifier know no more than that it is at most `SEGMENT_MAX`.
+#[inline(always)]
+unsafe fn unknown(draft: *mut StreamDraft, number: u32) -> u32 {
+    unsafe {
+        let at = addr_of_mut!((*draft).note);
+        at.write_volatile(number);
+        at.read_volatile() & SEGMENT_MAX as u32
+    }
+}
+
+#[inline(never)]
+unsafe fn part(draft: *mut StreamDraft, copied: u32, last: bool) {
+    unsafe {
+        let copied = unknown(draft, copied);
+        let record = addr_of_mut!((*draft).record);
+        let size = size_of::<StreamRecord>() + copied as usize;
+        (*record).header.len = size as u32;
+        (*record).copied = copied;
+        if last {
+            (*record).flags |= stream_flag::LAST;
+        }
+        count(kind::SEGMENT, column::OBSERVED);
+        let bytes = core::slice::from_raw_parts(draft.cast::<u8>(), size);
+        let sent = PAYLOAD.output_untyped::<[u8]>(bytes, wake_up()).is_ok();
+        count(kind::SEGMENT, if sent { column::SENT } else { column::LOST });
+        (*record).offset += copied;
+        (*record).flags &= !stream_flag::BEGIN;
+    }
+}

@@ -1,0 +1,480 @@
+//! TCP connections whose words the kernel hands over: what it has counted until then goes on here.
+mod line;
+
+use super::{
+    dialogue::{Dialogue, Exchange, Handover, Hearer, Side, Status},
+    sums::Sums,
+};
+use crate::{
+    base::{ids::NetnsId, table::Table},
+    config::Pattern,
+    decode::{Classes, Exchanges, Latency, Owner, Protocol, Role, UnparsedReason},
+};
+use line::{Heard, Line, Words};
+use std::{collections::BTreeSet, net::SocketAddr};
+
+/// Of all connections together. For more of it the longest idle ones make room.
+const MAX_BUFFERED: usize = 16 << 20;
+
+/// Who asks whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Between {
+    /// Of this end.
+    pub owner: Owner,
+    pub netns: NetnsId,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    /// Of this end: who asks is the client.
+    pub role: Role,
+    pub protocol: Protocol,
+}
+
+/// Of what was said on a connection: a segment, or a part of one that is long.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// Its cookie.
+    pub socket: u64,
+    pub between: Between,
+    pub side: Side,
+    /// Bytes that went this way before, since the kernel first saw the socket.
+    pub position: u64,
+    /// All bytes of it. The payload is shorter where the kernel did not take all.
+    pub len: u32,
+    /// It is the first part of its segment.
+    pub starts: bool,
+    pub payload: &'a [u8],
+    /// The first of the connection that the kernel hands over.
+    pub begin: Option<Begin<'a>>,
+}
+
+/// Where the kernel has left off.
+#[derive(Clone, Copy, Debug)]
+pub struct Begin<'a> {
+    /// In the part's direction, and in the other.
+    pub from: u64,
+    pub other_from: u64,
+    pub handover: Handover,
+    /// The first bytes of a request that is not known to be one yet. They came before `from`, at `handover.asked_ns`.
+    pub carried: &'a [u8],
+}
+
+/// What the kernel has counted on a connection since it last told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    pub exchanges: Exchanges,
+    pub unanswered: u64,
+    /// Its cookie, if it has ended.
+    pub ended: Option<u64>,
+}
+
+#[derive(Default)]
+struct Counts {
+    classes: Classes,
+    latency: Latency,
+}
+
+impl Counts {
+    fn add(&mut self, exchange: &Exchange) {
+        let class = match exchange.status {
+            Status::Ok => 2,
+            Status::Failed => 5,
+            Status::Code(code) => usize::from(code / 100),
+        };
+        let class = if class < self.classes.len() { class } else { 0 };
+        if let Some(count) = self.classes.get_mut(class) {
+            *count += 1;
+        }
+        self.latency
+            .observe(exchange.replied_ns.saturating_sub(exchange.asked_ns));
+    }
+}
+
+struct Connection {
+    between: Between,
+    client: Line,
+    server: Line,
+    /// `None`: nothing can be made of what is said any more.
+    dialogue: Option<Box<dyn Dialogue>>,
+    /// Until then it is not known where it begins.
+    begun: bool,
+    counts: Counts,
+    last_ns: u64,
+}
+
+pub(super) struct Connections {
+    known: Table<u64, Connection>,
+    /// On which something waits for what comes before it.
+    waiting: BTreeSet<u64>,
+    /// On which something was counted since the last reading.
+    counted: BTreeSet<u64>,
+    given_up: Vec<u64>,
+    ended: Vec<u64>,
+    buffered: usize,
+    evicted: u64,
+    leave_out: Vec<Pattern>,
+}
+
+/// What a dialogue tells of, on its way to the counts.
+struct Ear<'a> {
+    between: &'a Between,
+    counts: &'a mut Counts,
+    sums: &'a mut Sums,
+    leave_out: &'a [Pattern],
+}
+
+impl Hearer for Ear<'_> {
+    fn watches(&self) -> bool {
+        false
+    }
+
+    fn leaves_out(&self, target: &[u8]) -> bool {
+        if self.leave_out.is_empty() {
+            return false;
+        }
+        let target = String::from_utf8_lossy(target);
+        self.leave_out.iter().any(|pattern| pattern.is_match(&target))
+    }
+
+    fn exchanged(&mut self, exchange: Exchange) {
+        self.counts.add(&exchange);
+    }
+
+    fn unparsed(&mut self, reason: UnparsedReason, count: u64) {
+        let Between { owner, protocol, .. } = self.between;
+        self.sums.unparsed_many(owner, *protocol, reason, count);
+    }
+}
+
+impl Connection {
+    fn new(part: &Part<'_>) -> Self {
+        Self {
+            between: part.between,
+            client: Line::default(),
+            server: Line::default(),
+            dialogue: dialogue(part.between.protocol),
+            begun: false,
+            counts: Counts::default(),
+            last_ns: part.time_ns,
+        }
+    }
+
+    fn buffered(&self) -> usize {
+        let dialogue = self.dialogue.as_ref().map_or(0, |dialogue| dialogue.buffered());
+        self.client.buffered() + self.server.buffered() + dialogue
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.client.is_waiting() || self.server.is_waiting()
+    }
+
+    fn expects_reply(&self) -> bool {
+        self.dialogue.as_ref().is_none_or(|dialogue| dialogue.expects_reply())
+    }
+
+    /// What is next on that side, and whatever has waited for it.
+    fn hear(&mut self, side: Side, words: Option<&Words<'_>>, sums: &mut Sums, leave_out: &[Pattern]) {
+        let Some(dialogue) = &mut self.dialogue else { return };
+        let line = match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        };
+        let mut ear = Ear {
+            between: &self.between,
+            counts: &mut self.counts,
+            sums,
+            leave_out,
+        };
+        let mut hear = |heard: Heard<'_>| match heard {
+            Heard::Piece(piece) => dialogue.hear(side, &piece, &mut ear),
+            Heard::Missed(bytes, reason) => dialogue.miss(side, bytes, reason, &mut ear),
+        };
+        match words {
+            Some(words) => line.say(words, &mut hear),
+            None => line.next_held(&mut hear),
+        }
+        if dialogue.is_over() {
+            self.dialogue = None;
+            self.client = Line::default();
+            self.server = Line::default();
+        }
+    }
+
+    fn begin(&mut self, side: Side, begin: &Begin<'_>, sums: &mut Sums, leave_out: &[Pattern]) {
+        self.begun = true;
+        let (this, other) = match side {
+            Side::Client => (&mut self.client, &mut self.server),
+            Side::Server => (&mut self.server, &mut self.client),
+        };
+        this.begin(begin.from);
+        other.begin(begin.other_from);
+        if let Some(dialogue) = &mut self.dialogue {
+            dialogue.take_over(begin.handover);
+        }
+        if !begin.carried.is_empty() {
+            // They end where the client's line begins.
+            let from = match side {
+                Side::Client => begin.from,
+                Side::Server => begin.other_from,
+            };
+            let before = from.saturating_sub(begin.carried.len() as u64);
+            self.client.begin(before);
+            let words = Words {
+                time_ns: begin.handover.asked_ns,
+                position: before,
+                len: u32::try_from(from - before).unwrap_or(0),
+                starts: true,
+                payload: begin.carried,
+            };
+            self.hear(Side::Client, Some(&words), sums, leave_out);
+        }
+    }
+
+    /// Nobody says any more where it begins.
+    fn begin_anywhere(&mut self, sums: &mut Sums, leave_out: &[Pattern]) {
+        self.begun = true;
+        let Some(dialogue) = &mut self.dialogue else { return };
+        let mut ear = Ear {
+            between: &self.between,
+            counts: &mut self.counts,
+            sums,
+            leave_out,
+        };
+        for side in [Side::Client, Side::Server] {
+            dialogue.miss(side, 1, UnparsedReason::Gap, &mut ear);
+        }
+    }
+
+    fn apply(&mut self, side: Side, words: &Words<'_>, sums: &mut Sums, leave_out: &[Pattern]) {
+        let early = side == Side::Server && !self.expects_reply();
+        let line = match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        };
+        if (!self.begun || early || line.is_behind(words.position)) && line.hold(words) {
+            // It comes later.
+            return self.follow(sums, leave_out);
+        }
+        if !self.begun {
+            self.begin_anywhere(sums, leave_out);
+        }
+        while self.waits_before(side, words.position) {
+            self.hear(side, None, sums, leave_out);
+        }
+        self.hear(side, Some(words), sums, leave_out);
+        self.follow(sums, leave_out);
+    }
+
+    /// There is one that has waited, and now cannot wait any longer.
+    fn waits_before(&self, side: Side, position: u64) -> bool {
+        match side {
+            Side::Client => self.client.waits_before(position),
+            Side::Server => self.server.waits_before(position),
+        }
+    }
+
+    /// Those that nothing is missing before any more.
+    fn follow(&mut self, sums: &mut Sums, leave_out: &[Pattern]) {
+        while self.begun {
+            if self.client.is_due() {
+                self.hear(Side::Client, None, sums, leave_out);
+            } else if self.server.is_due() && self.expects_reply() {
+                self.hear(Side::Server, None, sums, leave_out);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Nothing comes that they could wait for.
+    fn release(&mut self, sums: &mut Sums, leave_out: &[Pattern]) {
+        if !self.begun && self.is_waiting() {
+            self.begin_anywhere(sums, leave_out);
+        }
+        while self.is_waiting() {
+            let side = if self.client.is_waiting() {
+                Side::Client
+            } else {
+                Side::Server
+            };
+            self.hear(side, None, sums, leave_out);
+            self.follow(sums, leave_out);
+        }
+    }
+
+    fn end(&mut self, sums: &mut Sums, leave_out: &[Pattern]) {
+        self.release(sums, leave_out);
+        if let Some(mut dialogue) = self.dialogue.take() {
+            let mut ear = Ear {
+                between: &self.between,
+                counts: &mut self.counts,
+                sums,
+                leave_out,
+            };
+            dialogue.end(&mut ear);
+        }
+    }
+
+    fn take(&mut self) -> Option<Exchanges> {
+        let Counts { classes, latency } = std::mem::take(&mut self.counts);
+        if latency.count() == 0 {
+            return None;
+        }
+        let Between {
+            owner,
+            netns,
+            local,
+            remote,
+            role,
+            protocol,
+        } = self.between;
+        Some(Exchanges {
+            owner,
+            netns,
+            role,
+            protocol,
+            local,
+            remote,
+            actual: None,
+            name: None,
+            classes,
+            latency,
+        })
+    }
+}
+
+impl Connections {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            known: Table::new(limit),
+            waiting: BTreeSet::new(),
+            counted: BTreeSet::new(),
+            given_up: Vec::new(),
+            ended: Vec::new(),
+            buffered: 0,
+            evicted: 0,
+            leave_out: Vec::new(),
+        }
+    }
+
+    pub(super) fn leave_out(&mut self, patterns: &[Pattern]) {
+        patterns.clone_into(&mut self.leave_out);
+    }
+
+    pub(super) fn apply(&mut self, part: &Part<'_>, sums: &mut Sums) {
+        let socket = part.socket;
+        if self.known.len() >= self.known.capacity() && !self.known.contains_key(&socket) {
+            self.make_room(sums);
+        }
+        let Some(connection) = self.known.get_or_insert_with(socket, || Connection::new(part)) else {
+            let Between { owner, protocol, .. } = &part.between;
+            return sums.unparsed(owner, *protocol, UnparsedReason::Crowded);
+        };
+        if connection.dialogue.is_none() {
+            return;
+        }
+        connection.last_ns = connection.last_ns.max(part.time_ns);
+        self.buffered -= connection.buffered();
+        if let Some(begin) = &part.begin {
+            connection.begin(part.side, begin, sums, &self.leave_out);
+        }
+        let words = Words {
+            time_ns: part.time_ns,
+            position: part.position,
+            len: part.len,
+            starts: part.starts,
+            payload: part.payload,
+        };
+        connection.apply(part.side, &words, sums, &self.leave_out);
+        self.buffered += connection.buffered();
+        if connection.is_waiting() {
+            self.waiting.insert(socket);
+        }
+        if connection.counts.latency.count() > 0 {
+            self.counted.insert(socket);
+        }
+        if connection.dialogue.is_none() {
+            self.given_up.push(socket);
+        }
+        while self.buffered > MAX_BUFFERED && !self.known.is_empty() {
+            self.make_room(sums);
+        }
+    }
+
+    pub(super) fn ended(&mut self, socket: u64, sums: &mut Sums) {
+        self.ended.push(socket);
+        if let Some(mut connection) = self.known.remove(&socket) {
+            self.waiting.remove(&socket);
+            self.counted.remove(&socket);
+            self.buffered -= connection.buffered();
+            connection.end(sums, &self.leave_out);
+            sums.exchanges(connection.take());
+        }
+    }
+
+    /// Once per reading.
+    pub(super) fn take(&mut self, now_ns: u64, sums: &mut Sums) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for socket in waiting {
+            let Some(connection) = self.known.get_mut(&socket) else {
+                continue;
+            };
+            self.buffered -= connection.buffered();
+            // Both have to be asked.
+            let old = [connection.client.grows_old(now_ns), connection.server.grows_old(now_ns)];
+            if old.contains(&true) {
+                connection.release(sums, &self.leave_out);
+                self.counted.insert(socket);
+                if connection.dialogue.is_none() {
+                    self.given_up.push(socket);
+                }
+            }
+            self.buffered += connection.buffered();
+            if connection.is_waiting() {
+                self.waiting.insert(socket);
+            }
+        }
+        for socket in std::mem::take(&mut self.counted) {
+            if let Some(connection) = self.known.get_mut(&socket) {
+                sums.exchanges(connection.take());
+            }
+        }
+    }
+
+    /// Sockets of which nothing more is wanted, and those that have ended, since the last time.
+    pub(super) fn news(&mut self) -> (Vec<u64>, Vec<u64>) {
+        (std::mem::take(&mut self.given_up), std::mem::take(&mut self.ended))
+    }
+
+    /// Several at a time: all have to be looked at.
+    fn make_room(&mut self, sums: &mut Sums) {
+        let last = self.known.iter();
+        let mut last: Vec<_> = last.map(|(socket, connection)| (connection.last_ns, *socket)).collect();
+        last.sort_unstable();
+        last.truncate(last.len().div_ceil(16));
+        for (_, socket) in last {
+            let Some(mut connection) = self.known.remove(&socket) else {
+                continue;
+            };
+            self.waiting.remove(&socket);
+            self.counted.remove(&socket);
+            self.buffered -= connection.buffered();
+            connection.end(sums, &self.leave_out);
+            sums.exchanges(connection.take());
+            self.evicted += 1;
+        }
+    }
+
+    /// Connections, bytes they keep, and how many had to make room.
+    pub(super) fn fill(&self) -> (usize, usize, u64) {
+        (self.known.len(), self.buffered, self.evicted)
+    }
+}
+
+/// `None`: it is for others to count.
+fn dialogue(protocol: Protocol) -> Option<Box<dyn Dialogue>> {
+    match protocol {
+        Protocol::Dns | Protocol::Http | Protocol::Redis | Protocol::Postgres | Protocol::Memcached => None,
+    }
+}

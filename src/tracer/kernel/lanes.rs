@@ -1,0 +1,112 @@
+//! What the programs are told of connections on which requests are made, and what they have counted there.
+use super::{Kernel, Loaded};
+use crate::{config::L7, tracer::error::KernelError};
+use aya::maps::{Array, HashMap, Map, MapData};
+use tarsier_common::{ExchangesRecord, SPILLED_EXCHANGES, Switches, VERDICTS, map, program};
+use zerocopy::IntoBytes;
+
+pub(super) struct Lanes {
+    switches: Array<MapData, Switches>,
+    now: Switches,
+    verdicts: HashMap<MapData, u64, u32>,
+    spilled: HashMap<MapData, u64, ExchangesRecord>,
+}
+
+impl Lanes {
+    pub(super) fn new(take: &mut impl FnMut(&'static str) -> Result<Map, KernelError>) -> Result<Self, KernelError> {
+        let typed = |name| move |source| KernelError::Map { name, source };
+        Ok(Self {
+            switches: Array::try_from(take(map::SWITCHES)?).map_err(typed(map::SWITCHES))?,
+            now: Switches::default(),
+            verdicts: HashMap::try_from(take(map::VERDICTS)?).map_err(typed(map::VERDICTS))?,
+            spilled: HashMap::try_from(take(map::SPILLED_EXCHANGES)?).map_err(typed(map::SPILLED_EXCHANGES))?,
+        })
+    }
+
+    fn wanted(&self, l7: &L7, counts: bool) -> Switches {
+        Switches {
+            protocols: if counts { l7.protocols() } else { 0 },
+            countable: if counts { l7.countable() } else { 0 },
+            ..self.now
+        }
+    }
+
+    pub(super) fn is_to_change(&self, l7: &L7, counts: bool) -> bool {
+        self.wanted(l7, counts) != self.now
+    }
+
+    pub(super) fn switch(&mut self, l7: &L7, counts: bool) -> Result<(), KernelError> {
+        let mut wanted = self.wanted(l7, counts);
+        if wanted == self.now {
+            return Ok(());
+        }
+        wanted.epoch = self.now.epoch.wrapping_add(1);
+        let set = self.switches.set(0, wanted, 0);
+        set.map_err(|source| KernelError::Map {
+            name: map::SWITCHES,
+            source,
+        })?;
+        self.now = wanted;
+        Ok(())
+    }
+
+    /// Maps with their entries and limits.
+    pub(super) fn fill(&self) -> [(&'static str, u64, u64); 2] {
+        [
+            (map::VERDICTS, self.verdicts.keys().count() as u64, u64::from(VERDICTS)),
+            (
+                map::SPILLED_EXCHANGES,
+                self.spilled.keys().count() as u64,
+                u64::from(SPILLED_EXCHANGES),
+            ),
+        ]
+    }
+}
+
+impl Kernel {
+    /// What was counted on connections since the last time. Before the ring is read.
+    pub fn read_exchanges(&mut self, into: &mut Vec<u8>) -> Result<(), KernelError> {
+        let Some(loaded) = &mut self.loaded else { return Ok(()) };
+        loaded.read_spilled(into);
+        let Some(totals) = loaded.iterator(program::L7_TOTALS) else {
+            return Ok(());
+        };
+        totals.read(into).map_err(|source| KernelError::Io {
+            op: "cannot read what was counted on connections",
+            source,
+        })
+    }
+
+    /// Nothing more is wanted of those sockets. Where there is no room for it they go on telling.
+    pub fn give_up(&mut self, sockets: &[u64]) {
+        if let Some(loaded) = &mut self.loaded {
+            for socket in sockets {
+                drop(loaded.lanes.verdicts.insert(socket, 1, 0));
+            }
+        }
+    }
+
+    /// They have ended.
+    pub fn forget(&mut self, sockets: &[u64]) {
+        if let Some(loaded) = &mut self.loaded {
+            for socket in sockets {
+                // Most were never given up, or have been told so.
+                drop(loaded.lanes.verdicts.remove(socket));
+            }
+        }
+    }
+}
+
+impl Loaded {
+    fn read_spilled(&mut self, into: &mut Vec<u8>) {
+        let spilled = &mut self.lanes.spilled;
+        let sockets: Vec<u64> = spilled.keys().filter_map(Result::ok).collect();
+        for socket in sockets {
+            if let Ok(record) = spilled.get(&socket, 0)
+                && spilled.remove(&socket).is_ok()
+            {
+                into.extend_from_slice(record.as_bytes());
+            }
+        }
+    }
+}
