@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     base::clock::Clock,
-    http::api::{Container, Destination, Dns, Listen, OpenFile},
+    http::api::{Container, Destination, Dns, Listen, OpenFile, Requests},
 };
 use std::{collections::BTreeMap, io::Write};
 
@@ -39,10 +39,11 @@ pub fn render(container: &Container, now_unix: f64) -> String {
         .map(|[name, value]| format!("{}\n", format!("{name:<13}{value}").trim_end()))
         .collect();
     format!(
-        "{about}\n{}\n{}\n{}{}{}",
+        "{about}\n{}\n{}\n{}{}{}{}",
         destinations(&container.destinations),
         listens(&container.listens),
         files(&container.files, container.files_left_out),
+        requests(&container.requests),
         dns(&container.dns),
         unparsed(&container.unparsed)
     )
@@ -183,6 +184,50 @@ fn files(files: &[OpenFile], left_out: u64) -> String {
     text
 }
 
+/// Nothing where there were none.
+fn requests(of: &[Requests]) -> String {
+    if of.is_empty() {
+        return String::new();
+    }
+    let mut requests: Vec<_> = of.iter().collect();
+    requests.sort_by_key(|of| (&of.role, &of.protocol, &of.destination, &of.actual_destination));
+    let rows: Vec<_> = requests
+        .into_iter()
+        .map(|of| {
+            let count = total(of.counts.values().copied());
+            let mean = if count > 0 {
+                seconds(of.seconds / count as f64)
+            } else {
+                String::new()
+            };
+            [
+                printable(&of.protocol),
+                printable(&of.role),
+                printable(of.destination.as_deref().unwrap_or_default()),
+                printable(of.actual_destination.as_deref().unwrap_or_default()),
+                count.to_string(),
+                mean,
+                counts(&of.counts),
+            ]
+        })
+        .collect();
+    let columns = [
+        ("REQUESTS", Left),
+        ("AS", Left),
+        ("DESTINATION", Left),
+        ("ACTUAL", Left),
+        ("COUNT", Right),
+        ("MEAN TIME", Right),
+        ("STATUS", Left),
+    ];
+    format!("\n{}", table(columns, &rows))
+}
+
+/// An agent may say anything: nothing overflows.
+fn total(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
+}
+
 /// Nothing where nobody asked.
 fn dns(of: &Dns) -> String {
     let mut text = String::new();
@@ -207,14 +252,13 @@ fn dns(of: &Dns) -> String {
         ];
         text = format!("\n{}", table(columns, &rows));
     }
-    let total = |counts: &mut dyn Iterator<Item = u64>| counts.sum::<u64>();
-    let asked = total(&mut of.asked.iter().map(|row| row.count));
-    let answered = total(&mut of.answered.values().copied());
+    let asked = total(of.asked.iter().map(|row| row.count));
+    let answered = total(of.answered.values().copied());
     for (what, count, time, missing) in [
         ("questions to name servers", asked, of.asked_seconds, of.asked_in_vain),
         ("questions answered", answered, of.answered_seconds, of.left_unanswered),
     ] {
-        if count + missing > 0 {
+        if count > 0 || missing > 0 {
             let mean = if count > 0 {
                 format!(", {} each", seconds(time / count as f64))
             } else {
@@ -262,6 +306,12 @@ mod tests {
          "append":true,"processes":4},
         {"path":"/tmp/deep/","truncated":true,"mount_id":30,"device":"0:45","inode":7,"deleted":true,
          "append":false,"processes":1}],"files_left_out":12,
+        "requests":[
+        {"protocol":"redis","role":"client","destination":"10.0.0.9:6379","actual_destination":"10.0.0.9:6379",
+         "counts":{"ok":1998,"failed":2},"seconds":0.5},
+        {"protocol":"http","role":"server","destination":null,"actual_destination":null,
+         "counts":{"2xx":7,"4xx":2,"5xx":1},"seconds":0.02},
+        {"protocol":"postgres","role":"client","destination":"~other","actual_destination":"","counts":{},"seconds":0.0}],
         "dns":{"asked":[{"domain":"db.shop.svc","request_type":"TypeA","status":"ok","count":3},
          {"domain":"db.shop.svc.search_path_suffix","request_type":"TypeAAAA","status":"nxdomain","count":1}],
          "asked_seconds":0.004,"asked_in_vain":2,"answered":{"ok":7,"servfail":1},"answered_seconds":0.008,"left_unanswered":0},
@@ -307,6 +357,11 @@ mod tests {
         /tmp/deep/…          30    0:45      7          1  deleted
         and 12 more
 
+        REQUESTS  AS      DESTINATION    ACTUAL         COUNT  MEAN TIME  STATUS
+        postgres  client  ~other                            0
+        redis     client  10.0.0.9:6379  10.0.0.9:6379   2000      250µs  failed 2, ok 1998
+        http      server                                   10      2.0ms  2xx 7, 4xx 2, 5xx 1
+
         DNS QUESTION                    TYPE      STATUS    COUNT
         db.shop.svc                     TypeA     ok            3
         db.shop.svc.search_path_suffix  TypeAAAA  nxdomain      1
@@ -338,6 +393,7 @@ mod tests {
             listens: Vec::new(),
             files: Vec::new(),
             files_left_out: 0,
+            requests: Vec::new(),
             dns: Dns::default(),
             unparsed: BTreeMap::new(),
         };

@@ -98,7 +98,7 @@ impl Requests {
         }
     }
 
-    pub(super) fn answered(&mut self, exchanges: &Exchanges) {
+    pub fn answered(&mut self, exchanges: &Exchanges) {
         self.inbound.add(exchanges);
     }
 

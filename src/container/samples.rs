@@ -126,6 +126,11 @@ impl Samples {
 }
 
 impl Destination {
+    /// Not only requests, where connections are not collected, or count under another name of the destination.
+    pub fn has_connections(&self) -> bool {
+        self.has_connected || self.failures > 0 || self.retransmits > 0 || self.exchanges.is_empty()
+    }
+
     fn add(&mut self, other: &Self) {
         self.connects += other.connects;
         self.failures += other.failures;

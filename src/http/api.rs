@@ -49,9 +49,27 @@ pub struct Container {
     pub files: Vec<OpenFile>,
     /// Further ones: files of the container, descriptors of a process that has more than 256.
     pub files_left_out: u64,
+    /// Those to name servers, and to it as one, are in `dns`.
+    pub requests: Vec<Requests>,
     pub dns: Dns,
     /// What was said and is in no other count, e.g. `dns gap`: what `tarsier_container_l7_unparsed_total` explains.
     pub unparsed: BTreeMap<String, u64>,
+}
+
+/// Of one protocol, those to one destination or all that were answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Requests {
+    /// `http`, `redis`, `postgres`, `memcached`.
+    pub protocol: String,
+    /// `client`: it has asked; `server`: it was asked.
+    pub role: String,
+    /// As in `destinations`; `null`: it was asked, by whomever.
+    pub destination: Option<String>,
+    pub actual_destination: Option<String>,
+    /// By what became of them: of HTTP `1xx` to `5xx`, of others `ok` and `failed`; `unknown` is neither.
+    pub counts: BTreeMap<String, u64>,
+    /// Summed over all of them: from the begin of the request until the begin of the answer.
+    pub seconds: f64,
 }
 
 /// Questions to name servers, as a client and as a server.

@@ -16,7 +16,7 @@ use crate::{
         requests::Requests,
         samples::{Destination, Listen, Samples},
     },
-    decode::OpenFile,
+    decode::{OpenFile, Protocol},
     metrics::families::NodeLabels,
     registry::{
         actor::{GetHeldSamples, GetSnapshot, Snapshot, TableSnapshot},
@@ -62,7 +62,7 @@ pub(super) fn samples(id: &str) -> Samples {
             received_bytes: 20,
             retransmits: 4,
             closes: [1, 1, 0, 0],
-            exchanges: ByProtocol::default(),
+            exchanges: ByProtocol::example(Protocol::Redis),
             has_connected: true,
         }],
         listens: vec![Listen {

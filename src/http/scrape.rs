@@ -303,9 +303,7 @@ mod tests {
         assert!(types.is_sorted_by(|a, b| a < b), "{types:?}");
         let known = |line: &&&str| {
             let kind = |family: &names::Family| format!("{:?}", family.kind).to_lowercase();
-            names::ALL
-                .iter()
-                .any(|family| **line == format!("{} {}", family.name, kind(family)))
+            names::all().any(|family| **line == format!("{} {}", family.name, kind(family)))
         };
         assert_eq!(types.iter().filter(known).count(), types.len(), "{types:?}");
     }

@@ -1,13 +1,19 @@
 //! From samples to the bodies of the admin API.
-use super::api::{Container, ContainerSummary, Described, Destination, Dns, DnsQuestion, Listen, OpenFile, Unit};
+use super::api::{
+    Container, ContainerSummary, Described, Destination, Dns, DnsQuestion, Listen, OpenFile, Requests, Unit,
+};
 use crate::{
     container::{
+        exchanges::Outcomes,
         files::FileInUse,
-        requests::{self, Requests},
+        requests,
         samples::{self, Samples},
     },
-    decode::Closes,
-    metrics::families::{OTHER, destination_labels, question_labels},
+    decode::{Closes, Protocol, Role},
+    metrics::{
+        families::{OTHER, destination_labels},
+        requests::question_labels,
+    },
     registry::identity::app_id,
     runtimes::metadata::Metadata,
 };
@@ -21,7 +27,7 @@ pub(super) fn summary(of: &Samples) -> ContainerSummary {
         processes: of.processes,
         since_unix: unix(of.since_wall_ns),
         exposed: of.exposed,
-        destinations: of.destinations.len(),
+        destinations: connected(of).count(),
         listens: of.listens.len(),
     }
 }
@@ -37,13 +43,42 @@ pub(super) fn container(of: &Samples) -> Container {
         restarts: of.restarts,
         oom_kills: of.oom_kills,
         runtime: of.metadata.as_deref().map(described),
-        destinations: of.destinations.iter().map(destination).collect(),
+        destinations: connected(of).map(destination).collect(),
         listens: of.listens.iter().map(listen).collect(),
         files: of.files.iter().map(open_file).collect(),
         files_left_out: of.files_left_out,
+        requests: requests(of),
         dns: dns(&of.requests.dns),
         unparsed: unparsed(&of.requests),
     }
+}
+
+fn connected(of: &Samples) -> impl Iterator<Item = &samples::Destination> {
+    of.destinations
+        .iter()
+        .filter(|destination| destination.has_connections())
+}
+
+/// By destination, then what was answered.
+fn requests(of: &Samples) -> Vec<Requests> {
+    let row = |(protocol, of): (Protocol, &Outcomes), role: Role, labels: Option<(String, String)>| {
+        let (destination, actual_destination) = labels.unzip();
+        let counts = of.by_status(protocol).into_iter();
+        Requests {
+            protocol: protocol.as_str().to_owned(),
+            role: role.as_str().to_owned(),
+            destination,
+            actual_destination,
+            counts: counts.map(|(status, count)| (status.to_owned(), count)).collect(),
+            seconds: of.latency.sum_ns as f64 / 1e9,
+        }
+    };
+    let outbound = of.destinations.iter().flat_map(|destination| {
+        let of = destination.exchanges.iter();
+        of.map(move |of| row(of, Role::Client, Some(destination_labels(destination))))
+    });
+    let inbound = of.requests.inbound.iter().map(|of| row(of, Role::Server, None));
+    outbound.chain(inbound).collect()
 }
 
 fn dns(of: &requests::Dns) -> Dns {
@@ -70,7 +105,7 @@ fn dns(of: &requests::Dns) -> Dns {
     }
 }
 
-fn unparsed(of: &Requests) -> BTreeMap<String, u64> {
+fn unparsed(of: &requests::Requests) -> BTreeMap<String, u64> {
     let rows = of.unparsed.iter();
     rows.map(|((protocol, reason), count)| (format!("{} {}", protocol.as_str(), reason.as_str()), *count))
         .collect()

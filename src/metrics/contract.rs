@@ -9,7 +9,7 @@ pub(crate) fn check(families: &[MetricFamily]) {
     assert!(order.is_sorted_by(|a, b| a < b), "{order:?}");
     for family in families {
         let name = family.name();
-        let known = names::ALL.iter().find(|known| known.name == name);
+        let known = names::all().find(|known| known.name == name);
         let known = known.unwrap_or_else(|| panic!("{name} is not in the list"));
         assert_eq!(family.get_field_type(), known.kind, "{name}");
         assert_eq!(family.help(), known.help, "{name}");

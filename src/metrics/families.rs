@@ -1,18 +1,17 @@
 //! What a scrape says of the containers.
-use super::{names, series::Series};
+use super::{names, requests, series::Series};
 use crate::{
     base::{fqdn::Fqdn, ids::ContainerId},
     config::Label,
     container::{
         health::{Health, RTT_BOUNDS},
-        requests::Requests,
         samples::{Destination, Samples},
     },
-    decode::{DestinationKey, Latency, Role, question_type_name},
+    decode::{DestinationKey, Role},
     registry::identity::{app_id, parts},
 };
 use prometheus::proto::MetricFamily;
-use std::{borrow::Cow, net::IpAddr};
+use std::net::IpAddr;
 use tarsier_common::CLOSE_REASON_NAMES;
 
 /// Who the node and the agent are: labels of every series, and of the families that say nothing else.
@@ -46,6 +45,7 @@ pub fn containers(samples: &[Samples], node: &NodeLabels, labels: &[Label]) -> V
         }
         for destination in &container.destinations {
             connections(&mut series, [id, &app_id], destination);
+            requests::outbound(&mut series, [id, &app_id], destination);
         }
         for listen in &container.listens {
             if let Some(address) = listen.address {
@@ -53,7 +53,7 @@ pub fn containers(samples: &[Samples], node: &NodeLabels, labels: &[Label]) -> V
                 series.add(&names::LISTEN_INFO, [id, &app_id, &address.to_string(), ""], open);
             }
         }
-        requests(&mut series, [id, &app_id], &container.requests);
+        requests::add(&mut series, [id, &app_id], &container.requests);
         for role in Role::ALL {
             health(&mut series, [id, &app_id, role.as_str()], container.health.of(role));
         }
@@ -134,50 +134,6 @@ fn health(series: &mut Series<'_>, [id, app_id, role]: [&str; 3], of: &Health) {
     }
 }
 
-fn requests(series: &mut Series<'_>, [id, app_id]: [&str; 2], of: &Requests) {
-    let dns = &of.dns;
-    for ((question, status), count) in &dns.asked {
-        let (domain, request_type) = question_labels(question.as_ref());
-        let labels = [id, app_id, &request_type, domain, status.as_str()];
-        series.add(&names::DNS_REQUESTS, labels, *count as f64);
-    }
-    for (status, count) in &dns.answered {
-        series.add(
-            &names::DNS_INBOUND_REQUESTS,
-            [id, app_id, status.as_str()],
-            *count as f64,
-        );
-    }
-    for (family, latency) in [
-        (&names::DNS_LATENCY, &dns.asked_latency),
-        (&names::DNS_INBOUND_LATENCY, &dns.answered_latency),
-    ] {
-        if latency.count() > 0 {
-            let bounds = Latency::BOUNDS_NS.map(|ns| ns as f64 / 1e9);
-            let buckets = (&bounds[..], &latency.counts[..]);
-            series.add_histogram(family, [id, app_id], buckets, latency.sum_ns as f64 / 1e9);
-        }
-    }
-    for role in Role::ALL {
-        let count = dns.unanswered[role as usize];
-        if count > 0 {
-            series.add(&names::DNS_UNANSWERED, [id, app_id, role.as_str()], count as f64);
-        }
-    }
-    for ((protocol, reason), count) in &of.unparsed {
-        let labels = [id, app_id, protocol.as_str(), reason.as_str()];
-        series.add(&names::UNPARSED, labels, *count as f64);
-    }
-}
-
-/// `domain` and `request_type`.
-pub fn question_labels(question: Option<&(u16, Box<str>)>) -> (&str, Cow<'static, str>) {
-    match question {
-        Some((request_type, domain)) => (domain, question_type_name(*request_type)),
-        None => (OTHER, OTHER.into()),
-    }
-}
-
 /// `destination` and `actual_destination`.
 pub fn destination_labels(of: &Destination) -> (String, String) {
     match &of.key {
@@ -189,16 +145,16 @@ pub fn destination_labels(of: &Destination) -> (String, String) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{
         base::ids::Application,
-        container::{exchanges::ByProtocol, health::HealthByRole, samples::Listen},
+        container::{exchanges::ByProtocol, health::HealthByRole, requests::Requests, samples::Listen},
         metrics::{contract, text},
     };
     use std::collections::{BTreeMap, BTreeSet};
 
-    fn node() -> NodeLabels {
+    pub(in crate::metrics) fn node() -> NodeLabels {
         NodeLabels {
             machine_id: "m".to_owned(),
             system_uuid: "u".to_owned(),
@@ -206,7 +162,7 @@ mod tests {
         }
     }
 
-    fn container(id: &str) -> Samples {
+    pub(in crate::metrics) fn container(id: &str) -> Samples {
         Samples {
             id: id.into(),
             exposed: true,
@@ -226,7 +182,7 @@ mod tests {
         }
     }
 
-    fn destination(remote: Option<&str>) -> Destination {
+    pub(in crate::metrics) fn destination(remote: Option<&str>) -> Destination {
         Destination {
             key: remote.map(|remote| DestinationKey::direct(remote.parse().unwrap())),
             connects: 3,
@@ -368,37 +324,6 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_and_answered() {
-        let resolver = Samples {
-            requests: Requests::example(),
-            ..container("/a")
-        };
-        let families = containers(&[resolver], &node(), &[]);
-        contract::check(&families);
-        let text = text::encode(families);
-        let has = |name: &str, labels: &[&str], value: &str| {
-            let is = |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
-            let line = text.lines().filter(|line| !line.starts_with('#')).find(is);
-            assert_eq!(
-                line.and_then(|line| line.rsplit_once(' ')).map(|(_, is)| is),
-                Some(value),
-                "{name}\n{text}"
-            );
-        };
-        let example = [r#"domain="a.example""#, r#"request_type="TypeAAAA""#, r#"status="ok""#];
-        has(names::DNS_REQUESTS.name, &example, "1");
-        let other = [r#"domain="~other""#, r#"request_type="~other""#, r#"status="servfail""#];
-        has(names::DNS_REQUESTS.name, &other, "1");
-        has(names::DNS_INBOUND_REQUESTS.name, &[r#"status="nxdomain""#], "1");
-        for (family, count) in [(names::DNS_LATENCY, "2"), (names::DNS_INBOUND_LATENCY, "1")] {
-            has(&format!("{}_bucket", family.name), &[r#"le="0.005""#], count);
-            has(&format!("{}_count", family.name), &[], count);
-        }
-        has(names::DNS_UNANSWERED.name, &[r#"role="client""#], "4");
-        has(names::UNPARSED.name, &[r#"protocol="dns""#, r#"reason="cut""#], "5");
-    }
-
-    #[test]
     fn nothing_says_nothing() {
         assert!(names(&[], &node()).is_empty());
         assert!(containers(&[], &node(), &[]).is_empty());
@@ -453,7 +378,7 @@ mod tests {
 
     #[test]
     fn no_optional_label_is_a_families_own() {
-        for family in names::ALL {
+        for family in names::all() {
             for label in ALL {
                 assert!(!family.labels().any(|own| own == label.as_str()), "{}", family.name);
             }

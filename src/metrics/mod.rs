@@ -1,6 +1,7 @@
 //! (6) From samples to what a scraper reads.
 pub mod names;
 
+pub mod requests;
 mod series;
 
 pub mod families;

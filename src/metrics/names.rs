@@ -3,6 +3,7 @@
 //! Families of watched things have the names, types, help texts and labels of the Go agent, so that its dashboards and
 //! alerts go on working. Where it is wrong about a value, the note beside the family says what is different here.
 
+use crate::decode::Protocol;
 use prometheus::proto::MetricType;
 
 /// On every series, before the family's own labels: the node.
@@ -43,8 +44,84 @@ macro_rules! families {
                 own_labels: &[$($label),*],
             };
         )*
-        pub const ALL: &[Family] = &[$($id),*];
+        const ALONE: &[Family] = &[$($id),*];
     };
+}
+
+/// Of a protocol: what a container has asked for, by destination, and what it has answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Requests {
+    pub outbound: Family,
+    pub outbound_latency: Family,
+    pub inbound: Family,
+    pub inbound_latency: Family,
+}
+
+/// One line for each protocol: what the label says, what a help text says, and what its requests are called.
+macro_rules! protocols {
+    ($($protocol:ident = $name:literal $title:literal $noun:ident;)*) => {
+        /// Those of name servers are not by destination.
+        pub fn requests(protocol: Protocol) -> Option<&'static Requests> {
+            match protocol {
+                Protocol::Dns => None,
+                $(Protocol::$protocol => Some(&const { protocols!(@ $noun $name $title) }),)*
+            }
+        }
+    };
+    (@ requests $name:literal $title:literal) => {
+        protocols!(@@ $name $title "requests" "request" "response")
+    };
+    (@ queries $name:literal $title:literal) => {
+        protocols!(@@ $name $title "queries" "query" "execution")
+    };
+    (@@ $name:literal $title:literal $many:literal $one:literal $time:literal) => {
+        Requests {
+            outbound: Family {
+                name: concat!("container_", $name, "_", $many, "_total"),
+                kind: MetricType::COUNTER,
+                help: concat!("Total number of outbound ", $title, " ", $many),
+                common_labels: CONTAINER_LABELS,
+                own_labels: &["destination", "actual_destination", "status"],
+            },
+            outbound_latency: Family {
+                name: concat!("container_", $name, "_", $many, "_duration_seconds_total"),
+                kind: MetricType::HISTOGRAM,
+                help: concat!("Histogram of the ", $time, " time for each outbound ", $title, " ", $one),
+                common_labels: CONTAINER_LABELS,
+                own_labels: &["destination", "actual_destination"],
+            },
+            inbound: Family {
+                name: concat!("container_", $name, "_inbound_", $many, "_total"),
+                kind: MetricType::COUNTER,
+                help: concat!("Total number of inbound ", $title, " ", $many),
+                common_labels: CONTAINER_LABELS,
+                own_labels: &["status"],
+            },
+            inbound_latency: Family {
+                name: concat!("container_", $name, "_inbound_", $many, "_duration_seconds_total"),
+                kind: MetricType::HISTOGRAM,
+                help: concat!("Histogram of the ", $time, " time for each inbound ", $title, " ", $one),
+                common_labels: CONTAINER_LABELS,
+                own_labels: &[],
+            },
+        }
+    };
+}
+
+// Each request that was answered counts, also where several went before the first answer; the time is from its first byte to
+// the first byte of the answer. The Go agent loses some, and takes others for one.
+protocols! {
+    Http = "http" "HTTP" requests;
+    Redis = "redis" "Redis" queries;
+    Postgres = "postgres" "Postgres" queries;
+    Memcached = "memcached" "Memcached" queries;
+}
+
+/// Every family that there is.
+pub fn all() -> impl Iterator<Item = &'static Family> {
+    let of_protocol = |of: &'static Requests| [&of.outbound, &of.outbound_latency, &of.inbound, &of.inbound_latency];
+    let of_protocols = Protocol::ALL.into_iter().filter_map(requests).flat_map(of_protocol);
+    ALONE.iter().chain(of_protocols)
 }
 
 families! {
@@ -122,7 +199,7 @@ families! {
         "DNS requests of the container, or to it, that nobody answered";
     /// Messages, or pieces of a stream. unasked: an answer to no question that was seen; cut, unreadable: the kernel's side got
     /// too little of it, or nothing; gap: a part of the stream is missing; unsupported: nothing that is answered; crowded: a
-    /// table was full.
+    /// table was full; unanswered: the connection ended before an answer came (name servers have a metric of their own).
     UNPARSED = COUNTER "tarsier_container_l7_unparsed_total" CONTAINER_LABELS + ["protocol", "reason"]
         "What the container has said or heard and is in no other count";
 
@@ -240,7 +317,7 @@ mod tests {
     fn as_in_the_go_agent() {
         let facts = go_agent();
         let mut compared = 0;
-        for family in ALL.iter().filter(|family| !family.name.starts_with("tarsier_")) {
+        for family in all().filter(|family| !family.name.starts_with("tarsier_")) {
             let fact = |keyword| {
                 *facts
                     .get(&(keyword, family.name))
@@ -277,9 +354,9 @@ mod tests {
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
                 && !text.starts_with('_')
         };
-        let names: BTreeSet<_> = ALL.iter().map(|family| family.name).collect();
-        assert_eq!(names.len(), ALL.len());
-        for family in ALL {
+        let names: BTreeSet<_> = all().map(|family| family.name).collect();
+        assert_eq!(names.len(), all().count());
+        for family in all() {
             let labels: Vec<_> = family.labels().collect();
             assert!(
                 word(family.name) && labels.iter().all(|label| word(label)),
@@ -300,7 +377,7 @@ mod tests {
 
     #[test]
     fn counters_say_so() {
-        for family in ALL {
+        for family in all() {
             // The Go agent calls its histograms so, too.
             let may = family.kind == MetricType::HISTOGRAM && family.name.starts_with("container_");
             assert_eq!(
@@ -309,6 +386,20 @@ mod tests {
                 "{}",
                 family.name
             );
+        }
+    }
+
+    #[test]
+    fn protocols_have_the_names_that_their_label_has() {
+        for protocol in Protocol::ALL {
+            let Some(of) = requests(protocol) else {
+                assert_eq!(protocol, Protocol::Dns);
+                continue;
+            };
+            for family in [of.outbound, of.outbound_latency, of.inbound, of.inbound_latency] {
+                let prefix = format!("container_{}_", protocol.as_str());
+                assert!(family.name.starts_with(&prefix), "{}", family.name);
+            }
         }
     }
 }

@@ -347,8 +347,7 @@ mod tests {
             scrape: Scrape::default(),
         });
         let said: BTreeSet<_> = families.iter().map(MetricFamily::name).collect();
-        let own = names::ALL
-            .iter()
+        let own = names::all()
             // The names of addresses are no news of the agent.
             .filter(|family| family.common_labels == names::NODE_LABELS && family.name != names::IP_TO_FQDN.name);
         let missing: Vec<_> = own

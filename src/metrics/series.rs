@@ -48,14 +48,15 @@ impl<'a> Series<'a> {
         let mut buckets = Vec::with_capacity(bounds.len());
         // The encoder writes the last bucket, from the count of all.
         for (bound, count) in bounds.iter().zip(counts) {
-            so_far += count;
+            // A recording may say anything: nothing overflows.
+            so_far = u64::saturating_add(so_far, *count);
             let mut bucket = Bucket::default();
             bucket.set_upper_bound(*bound);
             bucket.set_cumulative_count(so_far);
             buckets.push(bucket);
         }
         histogram.set_bucket(buckets);
-        histogram.set_sample_count(counts.iter().sum());
+        histogram.set_sample_count(counts.iter().copied().fold(0, u64::saturating_add));
         histogram.set_sample_sum(sum);
         let mut metric = self.metric(family, values);
         metric.set_histogram(histogram);

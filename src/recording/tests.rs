@@ -1,7 +1,10 @@
 use super::*;
 use crate::{
-    base::ids::{CgroupId, NetnsId},
-    decode::{Protocol, SocketEvent, Unparsed, UnparsedReason},
+    base::{
+        fqdn::Fqdn,
+        ids::{CgroupId, NetnsId},
+    },
+    decode::{Exchanges, Protocol, Role, SocketEvent, Unparsed, UnparsedReason},
 };
 use proptest::prelude::*;
 
@@ -18,6 +21,15 @@ fn preamble() -> Preamble {
         machine_id: "m".into(),
         system_uuid: "u".into(),
         runtimes: false,
+    }
+}
+
+/// With all that may be known of them.
+fn exchanges() -> Exchanges {
+    Exchanges {
+        actual: Some("[2001:db8::1]:443".parse().unwrap()),
+        name: Some(Fqdn::new(b"a.example").unwrap()),
+        ..Exchanges::example(Role::Client, Protocol::Memcached)
     }
 }
 
@@ -57,10 +69,10 @@ fn recording() -> Vec<u8> {
     let said = Event::Unparsed(Unparsed {
         owner: SocketEvent::example().owner,
         protocol: Protocol::Dns,
-        reason: UnparsedReason::Gap,
+        reason: UnparsedReason::Unanswered,
         count: 2,
     });
-    recorder.said(now, &[&said]);
+    recorder.said(now, &[&said, &Event::Exchanges(exchanges())]);
     recorder.said(now, &[]);
     recorder.tick(now);
     recorder.finish(now).unwrap();
@@ -89,7 +101,8 @@ fn what_was_written_is_read() {
         if now.wall_ns == 3 && *answer.name == *b"a\xff.example" && answer.addresses.len() == 2));
     assert!(matches!(&frames[5], Frame::NamesForgotten(addresses) if addresses[0].is_ipv4() && addresses[1].is_ipv6()));
     assert!(
-        matches!(&frames[6], Frame::Said(_, events) if matches!(&events[..], [Event::Unparsed(of)] if of.count == 2))
+        matches!(&frames[6], Frame::Said(_, events) if matches!(&events[..], [Event::Unparsed(of), Event::Exchanges(all)]
+            if of.count == 2 && *all == exchanges()))
     );
     assert!(matches!(&frames[8], Frame::End(now) if now.boottime_ns == 2));
 }

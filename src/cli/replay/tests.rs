@@ -1,9 +1,12 @@
 //! From the kernel's bytes to the text of `/metrics`: recorded, and played back.
 use super::*;
 use crate::{
-    base::ids::{Application, CgroupId, NetnsId, ProcKey},
+    base::{
+        fqdn::Fqdn,
+        ids::{Application, CgroupId, NetnsId, ProcKey},
+    },
     config::Config,
-    decode::DnsAnswered,
+    decode::{self, DnsAnswered, Event, Exchanges, Latency, Protocol, Role, Unparsed, UnparsedReason},
     recording::Recorder,
     registry::{
         effects::Answer,
@@ -335,4 +338,159 @@ fn names_are_learnt_and_forgotten_where_they_were() {
     assert_eq!(lines(&text, "ip_to_fqdn"), [r#"fqdn="db.internal",ip="10.0.0.5" 1"#]);
     let again = replay(File::open(&path).unwrap()).unwrap();
     assert_eq!(String::from_utf8(again).unwrap(), text);
+}
+
+/// Of the bare process.
+fn said(role: Role, protocol: Protocol) -> Exchanges {
+    let process = ProcKey {
+        tgid: 30,
+        start_ns: 30 * SECOND,
+    };
+    let owner = decode::Owner {
+        process,
+        cgroup: CgroupId(1),
+        ..decode::SocketEvent::example().owner
+    };
+    Exchanges {
+        owner,
+        ..Exchanges::example(role, protocol)
+    }
+}
+
+#[test]
+fn requests_are_counted_where_they_were() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("recording");
+    let recorder = Recorder::create(&path, &preamble()).unwrap();
+    recorder.inventory(now(1), &init());
+    let forked = process(kind::FORK, owner(30, 1, b"curl"), 1);
+    recorder.batch(
+        now(1),
+        &RawBatch {
+            news: forked.as_bytes().to_vec(),
+            ..RawBatch::default()
+        },
+    );
+    recorder.batch(now(1), &seen(&[to(kind::COUNT, 1, [192, 0, 2, 9])]));
+    let record = |seconds, events: Vec<Event>| recorder.said(now(seconds), &events.iter().collect::<Vec<_>>());
+    // Forgotten with its destination.
+    let quiet = Exchanges {
+        remote: "192.0.2.77:80".parse().unwrap(),
+        ..said(Role::Client, Protocol::Redis)
+    };
+    let of_the_connection = Exchanges {
+        remote: "192.0.2.9:443".parse().unwrap(),
+        ..said(Role::Client, Protocol::Http)
+    };
+    record(
+        2,
+        vec![Event::Exchanges(quiet), Event::Exchanges(of_the_connection.clone())],
+    );
+    recorder.garbage(now(3600));
+    let led = Exchanges {
+        actual: Some("10.0.0.7:8080".parse().unwrap()),
+        ..said(Role::Client, Protocol::Http)
+    };
+    let named = Exchanges {
+        name: Some(Fqdn::new(b"db.example").unwrap()),
+        ..said(Role::Client, Protocol::Postgres)
+    };
+    let skipped = Exchanges {
+        remote: "192.0.2.9:40000".parse().unwrap(),
+        ..said(Role::Client, Protocol::Http)
+    };
+    let unanswered = Unparsed {
+        owner: led.owner,
+        protocol: Protocol::Memcached,
+        reason: UnparsedReason::Unanswered,
+        count: 3,
+    };
+    let clients = [of_the_connection, led, named, skipped].map(Event::Exchanges);
+    let servers = [Protocol::Http, Protocol::Memcached].map(|protocol| Event::Exchanges(said(Role::Server, protocol)));
+    let events = clients.into_iter().chain(servers);
+    record(3601, events.chain([Event::Unparsed(unanswered)]).collect());
+    recorder.finish(now(3602)).unwrap();
+
+    let text = String::from_utf8(replay(File::open(&path).unwrap()).unwrap()).unwrap();
+    let families = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let of_requests =
+        |family: &&str| family.contains("requests") || family.contains("queries") || family.contains("_l7_");
+    let shown = families.filter(of_requests).flat_map(|family| {
+        let rows = [family.to_owned(), format!("{family}_count"), format!("{family}_sum")];
+        rows.into_iter().flat_map(|name| {
+            lines(&text, &name)
+                .into_iter()
+                .map(move |line| format!("{name} {line}"))
+        })
+    });
+    insta::assert_snapshot!(shown.collect::<Vec<_>>().join("\n"));
+}
+
+/// Whoever has a recording may have written it.
+#[test]
+fn no_count_of_a_recording_overflows() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("recording");
+    let recorder = Recorder::create(&path, &preamble()).unwrap();
+    recorder.inventory(now(1), &init());
+    let forked = process(kind::FORK, owner(30, 1, b"curl"), 1);
+    recorder.batch(
+        now(1),
+        &RawBatch {
+            news: forked.as_bytes().to_vec(),
+            ..RawBatch::default()
+        },
+    );
+    let latency = Latency {
+        counts: [u64::MAX; 12],
+        sum_ns: u64::MAX,
+    };
+    let mut events = Vec::new();
+    for role in Role::ALL {
+        let full = Exchanges {
+            classes: [u64::MAX; 6],
+            latency,
+            ..said(role, Protocol::Redis)
+        };
+        let owner = full.owner;
+        events.push(Event::Exchanges(full));
+        events.push(Event::DnsAsked(decode::DnsRequests {
+            owner,
+            role,
+            question_type: 1,
+            domain: "a.example".into(),
+            status: decode::DnsStatus::OK,
+            latency,
+        }));
+        let count = u64::MAX;
+        events.push(Event::DnsUnanswered(decode::DnsUnanswered { owner, role, count }));
+        events.push(Event::Unparsed(Unparsed {
+            owner,
+            protocol: Protocol::Http,
+            reason: UnparsedReason::Gap,
+            count,
+        }));
+    }
+    for _ in 0..2 {
+        recorder.said(now(2), &events.iter().collect::<Vec<_>>());
+    }
+    recorder.finish(now(3)).unwrap();
+    let text = String::from_utf8(replay(File::open(&path).unwrap()).unwrap()).unwrap();
+    for family in [
+        "container_redis_queries_total",
+        "container_redis_inbound_queries_total",
+        "container_dns_requests_total",
+        "container_dns_inbound_requests_total",
+        "tarsier_container_dns_unanswered_total",
+        "tarsier_container_l7_unparsed_total",
+    ] {
+        let lines = lines(&text, family);
+        assert!(!lines.is_empty(), "{family}");
+        assert!(
+            lines.iter().all(|line| line.ends_with(" 18446744073709552000")),
+            "{lines:?}"
+        );
+    }
 }

@@ -38,7 +38,7 @@ impl ByProtocol {
         self.of(exchanges.protocol).add(&exchanges.classes, &exchanges.latency);
     }
 
-    pub(super) fn absorb(&mut self, other: &Self) {
+    pub fn absorb(&mut self, other: &Self) {
         for (protocol, outcomes) in other.iter() {
             self.of(protocol).add(&outcomes.classes, &outcomes.latency);
         }

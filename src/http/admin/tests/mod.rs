@@ -101,6 +101,11 @@ async fn one_container_by_its_id() {
         "files": [{"path": r"/var/log/a\xff", "truncated": false, "mount_id": 29, "device": "259:1", "inode": 77,
             "deleted": false, "append": true, "processes": 4}],
         "files_left_out": 6,
+        "requests": [
+            {"protocol": "redis", "role": "client", "destination": "10.0.0.1:80", "actual_destination": "10.0.0.1:80",
+                "counts": {"ok": 2, "failed": 4}, "seconds": 0.032},
+            {"protocol": "http", "role": "server", "destination": null, "actual_destination": null,
+                "counts": {"2xx": 2, "5xx": 4}, "seconds": 0.032}],
         "dns": {"asked": [
                 {"domain": "~other", "request_type": "~other", "status": "servfail", "count": 2},
                 {"domain": "a.example", "request_type": "TypeAAAA", "status": "ok", "count": 2}],
