@@ -14,6 +14,18 @@ impl Sample {
     }
 }
 
+/// Which end of the requests a container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It has sent them, to whatever destinations.
+    Client,
+    /// It has answered them.
+    Server,
+}
+
+/// By container and status.
+pub type Requests = BTreeMap<String, BTreeMap<String, u64>>;
+
 /// One scrape.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -69,6 +81,33 @@ impl Metrics {
         self.all(name, labels).map(|sample| sample.value).sum()
     }
 
+    /// Requests of a protocol (`http`, `redis`, …) that were answered, of all containers.
+    pub fn requests(&self, protocol: &str, end: End) -> Requests {
+        let mut requests = Requests::new();
+        for sample in requests_families(protocol, end, "_total").flat_map(|name| self.named(name)) {
+            let statuses = requests.entry(sample.label("container_id").to_owned()).or_default();
+            *statuses.entry(sample.label("status").to_owned()).or_default() += sample.value as u64;
+        }
+        requests
+    }
+
+    /// The same of one container.
+    pub fn requests_of(&self, container: &str, protocol: &str, end: End) -> BTreeMap<String, u64> {
+        self.requests(protocol, end).remove(container).unwrap_or_default()
+    }
+
+    /// How many of them are in the histograms of a container: those that took up to `le` seconds (`0.005`, …, `+Inf`).
+    pub fn requests_within(&self, container: &str, protocol: &str, end: End, le: &str) -> u64 {
+        let buckets = requests_families(protocol, end, "_duration_seconds_total_bucket");
+        let buckets = buckets.flat_map(|name| self.named(name));
+        let of = buckets.filter(|sample| sample.label("container_id") == container && sample.label("le") == le);
+        of.map(|sample| sample.value as u64).sum()
+    }
+
+    fn named(&self, name: String) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(move |sample| sample.name == name)
+    }
+
     pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
@@ -106,6 +145,17 @@ impl Metrics {
         lines.sort();
         lines
     }
+}
+
+/// A protocol has requests or queries, not both.
+fn requests_families(protocol: &str, end: End, rest: &str) -> impl Iterator<Item = String> {
+    let inbound = match end {
+        End::Client => "",
+        End::Server => "inbound_",
+    };
+    ["requests", "queries"]
+        .map(|noun| format!("container_{protocol}_{inbound}{noun}{rest}"))
+        .into_iter()
 }
 
 fn sample(line: &str) -> Option<Sample> {
@@ -190,6 +240,39 @@ mod tests {
             Metrics::parse(TEXT).lines("a_", &["y"]),
             ["a_total{x=\"1\"} 3", "a_total{x=\"2\"} 4.5"]
         );
+    }
+
+    #[test]
+    fn requests_add_up_over_destinations() {
+        let text = concat!(
+            "container_http_requests_total{container_id=\"/a\",destination=\"10.0.0.1:80\",status=\"2xx\"} 3\n",
+            "container_http_requests_total{container_id=\"/a\",destination=\"~other\",status=\"2xx\"} 4\n",
+            "container_http_requests_total{container_id=\"/a\",destination=\"~other\",status=\"5xx\"} 5\n",
+            "container_http_requests_total{container_id=\"/b\",destination=\"10.0.0.1:80\",status=\"2xx\"} 6\n",
+            "container_http_inbound_requests_total{container_id=\"/a\",status=\"4xx\"} 7\n",
+            "container_redis_queries_total{container_id=\"/a\",destination=\"10.0.0.1:80\",status=\"ok\"} 8\n",
+            "container_redis_queries_duration_seconds_total_bucket{container_id=\"/a\",destination=\"x\",le=\"0.005\"} 2\n",
+            "container_redis_queries_duration_seconds_total_bucket{container_id=\"/a\",destination=\"y\",le=\"0.005\"} 3\n",
+            "container_redis_queries_duration_seconds_total_bucket{container_id=\"/a\",destination=\"y\",le=\"+Inf\"} 8\n",
+            "container_redis_queries_duration_seconds_total_bucket{container_id=\"/b\",destination=\"y\",le=\"0.005\"} 9\n",
+        );
+        let metrics = Metrics::parse(text);
+        let statuses = |rows: &[(&str, u64)]| {
+            rows.iter()
+                .map(|(status, count)| ((*status).to_owned(), *count))
+                .collect()
+        };
+        let expected = [
+            ("/a".to_owned(), statuses(&[("2xx", 7), ("5xx", 5)])),
+            ("/b".to_owned(), statuses(&[("2xx", 6)])),
+        ];
+        assert_eq!(metrics.requests("http", End::Client), Requests::from(expected));
+        let of_a = |protocol, end| metrics.requests_of("/a", protocol, end);
+        assert_eq!(of_a("http", End::Server), statuses(&[("4xx", 7)]));
+        assert_eq!(of_a("redis", End::Client), statuses(&[("ok", 8)]));
+        assert_eq!(of_a("redis", End::Server), BTreeMap::new());
+        let within = |le| metrics.requests_within("/a", "redis", End::Client, le);
+        assert_eq!((within("0.005"), within("+Inf"), within("1")), (5, 8, 0));
     }
 
     #[test]
