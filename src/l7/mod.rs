@@ -4,6 +4,7 @@
 mod connection;
 pub mod dialogue;
 pub mod dns;
+pub mod redis;
 mod sums;
 
 pub use connection::{Begin, Between, Counted, Part};
