@@ -5,6 +5,7 @@ mod connection;
 pub mod dialogue;
 pub mod dns;
 pub mod redis;
+pub mod http;
 mod sums;
 
 pub use connection::{Begin, Between, Counted, Part};
