@@ -4,8 +4,9 @@
 mod connection;
 pub mod dialogue;
 pub mod dns;
-pub mod redis;
 pub mod http;
+pub mod postgres;
+pub mod redis;
 mod sums;
 
 pub use connection::{Begin, Between, Counted, Part};

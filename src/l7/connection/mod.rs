@@ -3,6 +3,9 @@ mod line;
 
 use super::{
     dialogue::{Dialogue, Exchange, Handover, Hearer, Side, Status},
+    http::Http,
+    postgres::Postgres,
+    redis::Redis,
     sums::Sums,
 };
 use crate::{
@@ -474,7 +477,10 @@ impl Connections {
 
 /// `None`: it is for others to count.
 fn dialogue(protocol: Protocol) -> Option<Box<dyn Dialogue>> {
-    match protocol {
-        Protocol::Dns | Protocol::Http | Protocol::Redis | Protocol::Postgres | Protocol::Memcached => None,
-    }
+    Some(match protocol {
+        Protocol::Http => Box::new(Http::new()),
+        Protocol::Redis => Box::new(Redis::new()),
+        Protocol::Postgres => Box::new(Postgres::new()),
+        Protocol::Dns | Protocol::Memcached => return None,
+    })
 }
