@@ -19,7 +19,7 @@ use core::{
 };
 use tarsier_common::{
     Field, PARTS, SEGMENT_MAX, StreamRecord, Switches, column,
-    exchange::{HEAD_BYTES, RECEIVE, Reason, SEND, Segment, lane},
+    exchange::{HEAD_BYTES, RECEIVE, Reason, SEND, Segment, lane, walk},
     kind, stream_flag,
 };
 
@@ -247,13 +247,20 @@ unsafe fn matched(conversation: *mut Conversation, moved: &Moved, switches: &Swi
         } else {
             switches.countable
         };
-        exchange.advance(&Segment {
+        let segment = Segment {
             direction,
             len: moved.len,
             now_ns: h::bpf_ktime_get_ns(),
             head,
-            protocols: switches.protocols,
             countable,
+        };
+        exchange.advance(&segment, |what, len| match what {
+            walk::RECOGNISE => recognise(moved.way, len, switches.protocols),
+            walk::HTTP_REQUEST => http_request(moved.way, len),
+            walk::REDIS_REQUESTS => redis_requests(moved.way, len),
+            walk::REDIS_REPLIES => redis_replies(moved.way, len),
+            walk::POSTGRES_REQUEST => postgres_request(moved.way, len),
+            _ => postgres_reply(moved.way, len),
         });
         if !was_known && exchange.lane != lane::LOOKING {
             // Nobody knows what came before, and nobody has to.
@@ -276,6 +283,53 @@ unsafe fn matched(conversation: *mut Conversation, moved: &Moved, switches: &Swi
 #[inline(always)]
 unsafe fn is_contended(conversation: *mut Conversation) -> bool {
     unsafe { addr_of_mut!((*conversation).contended).read_volatile() != 0 }
+}
+
+// By themselves, for the verifier: it walks through each once, whoever calls.
+
+#[inline(always)]
+fn walk_head(what: u32, way: u32, len: u32, protocols: u32) -> u64 {
+    match HEADS.get_ptr(way) {
+        Some(draft) => unsafe { walk(what, &*addr_of!((*draft).head), len, protocols) },
+        // There is one for each way.
+        None => 0,
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn recognise(way: u32, len: u32, protocols: u32) -> u64 {
+    walk_head(walk::RECOGNISE, way, len, protocols)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn http_request(way: u32, len: u32) -> u64 {
+    walk_head(walk::HTTP_REQUEST, way, len, 0)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn redis_requests(way: u32, len: u32) -> u64 {
+    walk_head(walk::REDIS_REQUESTS, way, len, 0)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn redis_replies(way: u32, len: u32) -> u64 {
+    walk_head(walk::REDIS_REPLIES, way, len, 0)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn postgres_request(way: u32, len: u32) -> u64 {
+    walk_head(walk::POSTGRES_REQUEST, way, len, 0)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn postgres_reply(way: u32, len: u32) -> u64 {
+    walk_head(walk::POSTGRES_REPLY, way, len, 0)
 }
 
 /// The matcher has seen what went that way up to there. Of a socket that it does not know yet nothing before matters.
@@ -337,11 +391,11 @@ unsafe fn record(conversation: *mut Conversation, moved: &Moved, flags: u8) {
         } else {
             place_of(conversation, moved)
         };
-        if let Some(place) = place {
-            copy(&place, draft, moved.len);
-        } else {
-            part(draft, 0, true);
-        }
+        match place {
+            Some(place) if place.pieces == 0 => copy_stream(moved.way, moved.len, 0, place.len, place.base),
+            Some(place) => copy_stream(moved.way, moved.len, place.pieces, place.count, 0),
+            None => copy_stream(moved.way, 0, 0, 0, 0),
+        };
     }
 }
 
@@ -375,6 +429,25 @@ unsafe fn describe(conversation: *mut Conversation, moved: &Moved, flags: u8, re
         (*record).carried_len = (*exchange).carried_len;
         (*record).reason = (*exchange).reason;
     }
+}
+
+/// By itself, for the verifier: it walks through it once, whoever calls. `count`: of the pieces, or bytes where there is one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn copy_stream(way: u32, len: u32, pieces: u64, count: u64, base: u64) -> u32 {
+    unsafe {
+        let Some(draft) = STREAM_DRAFT.get_ptr_mut(way) else {
+            return 0;
+        };
+        let place = Place {
+            pieces,
+            count,
+            base,
+            len: count,
+        };
+        copy(&place, draft, len);
+    }
+    0
 }
 
 /// Piece by piece; a record whenever one is full.

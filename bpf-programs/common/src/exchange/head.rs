@@ -51,27 +51,6 @@ impl Head {
         }
     }
 
-    /// The offset just behind the first empty line (CR LF CR LF), eight bytes at a time.
-    #[inline(always)]
-    pub fn blank_line(&self) -> Option<u32> {
-        let mut carry = 0;
-        for i in 0..HEAD_BYTES as u32 / 8 {
-            if i * 8 >= self.seen {
-                return None;
-            }
-            let word = self.word(i * 8);
-            let line_feeds = marks(word, b'\n');
-            // In a head, LF CR occurs in the empty line only.
-            let hit = ((line_feeds << 8) | carry) & marks(word, b'\r');
-            if hit != 0 {
-                let end = i * 8 + hit.trailing_zeros() / 8 + 2;
-                return (end <= self.seen && self.byte(end - 1) == b'\n').then_some(end);
-            }
-            carry = line_feeds >> 56;
-        }
-        None
-    }
-
     /// Eight bytes; one load where the target may load unaligned.
     #[inline(always)]
     pub fn word(&self, at: u32) -> u64 {
@@ -111,9 +90,9 @@ impl Head {
     }
 }
 
-/// The high bit of every byte that equals `wanted`.
+/// The high bit of every byte that equals `wanted`; behind the first, perhaps also of one that does not.
 #[inline(always)]
-fn marks(word: u64, wanted: u8) -> u64 {
+pub(super) fn marks(word: u64, wanted: u8) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let differ = word ^ (ONES * u64::from(wanted));
     differ.wrapping_sub(ONES) & !differ & (ONES << 7)

@@ -185,15 +185,71 @@ pub struct Segment<'a> {
     /// What `Exchange::begin` put there, then at least the first `Exchange::wanted` bytes, or none if they were not to be
     /// had.
     pub head: &'a Head,
-    /// Bit by `protocol`: those that are wanted.
-    pub protocols: u32,
-    /// Those of them that may be counted here.
+    /// Bit by `protocol`: those that may be counted here.
     pub countable: u32,
 }
 
 struct Requests {
     count: u32,
     rest: u32,
+}
+
+/// What walks through a head. Each is a function of its own in the kernel, which the verifier then looks at once and not
+/// wherever it may be called from: their results are numbers.
+pub mod walk {
+    /// To the protocol of a request, or 0.
+    pub const RECOGNISE: u32 = 0;
+    pub const HTTP_REQUEST: u32 = 1;
+    pub const REDIS_REQUESTS: u32 = 2;
+    pub const REDIS_REPLIES: u32 = 3;
+    pub const POSTGRES_REQUEST: u32 = 4;
+    pub const POSTGRES_REPLY: u32 = 5;
+}
+
+/// Why it went wrong, and two numbers.
+struct Walked(u64);
+
+impl Walked {
+    const FIRST: u32 = 32;
+    const REASON: u32 = 56;
+
+    #[inline(always)]
+    fn new(result: Result<(u32, u32), Reason>) -> u64 {
+        match result {
+            Ok((first, second)) => u64::from(first) << Self::FIRST | u64::from(second),
+            Err(reason) => (reason as u64) << Self::REASON,
+        }
+    }
+
+    #[inline(always)]
+    fn reason(&self) -> u8 {
+        (self.0 >> Self::REASON) as u8
+    }
+
+    #[inline(always)]
+    fn numbers(&self) -> Result<(u32, u32), u8> {
+        match self.reason() {
+            0 => Ok(((self.0 >> Self::FIRST) as u32 & 0xff_ffff, self.0 as u32)),
+            reason => Err(reason),
+        }
+    }
+}
+
+/// Walks through the head of a segment of `len` bytes. `protocols`: of those that are wanted, as in `Segment`.
+#[inline(always)]
+pub fn walk(what: u32, head: &Head, len: u32, protocols: u32) -> u64 {
+    let requests = |result: Result<Requests, Reason>| result.map(|requests| (requests.count, requests.rest));
+    match what {
+        walk::RECOGNISE => u64::from(recognise(head, len, protocols)),
+        walk::HTTP_REQUEST => Walked::new(requests(http::request(head, len))),
+        walk::REDIS_REQUESTS => Walked::new(requests(redis::requests(head, len))),
+        walk::REDIS_REPLIES => {
+            let replies = redis::replies(head, len);
+            Walked::new(replies.map(|replies| (replies.ok, replies.failed)))
+        }
+        walk::POSTGRES_REQUEST => Walked::new(requests(postgres::request(head, len))),
+        _ => Walked::new(postgres::failed(head, len).map(|failed| (u32::from(failed), 0))),
+    }
 }
 
 impl Exchange {
@@ -230,10 +286,12 @@ impl Exchange {
     }
 
     /// What was counted stays. Whatever went wrong went wrong with this segment: nothing of it is in the state.
+    /// `walk`: the function of that name, with the segment's head and what protocols are wanted.
     #[inline(always)]
-    pub fn advance(&mut self, segment: &Segment<'_>) {
-        if let Err(reason) = self.step(segment) {
-            self.leave(reason);
+    pub fn advance(&mut self, segment: &Segment<'_>, walk: impl Fn(u32, u32) -> u64) {
+        if let Err(reason) = self.step(segment, walk) {
+            self.lane = lane::RECORDS;
+            self.reason = reason;
         }
     }
 
@@ -256,33 +314,33 @@ impl Exchange {
     }
 
     #[inline(always)]
-    fn step(&mut self, segment: &Segment<'_>) -> Result<(), Reason> {
+    fn step(&mut self, segment: &Segment<'_>, walk: impl Fn(u32, u32) -> u64) -> Result<(), u8> {
         if self.lane == lane::LOOKING {
-            self.look(segment);
+            self.look(segment, &walk);
         }
         if self.lane != lane::KERNEL {
             return Ok(());
         }
         if segment.countable & (1 << self.protocol) == 0 {
-            return Err(Reason::Configured);
+            return Err(Reason::Configured as u8);
         }
         if segment.direction == self.role {
-            return self.request(segment);
+            return self.request(segment, walk);
         }
         if self.carried_len > 0 {
-            return Err(Reason::Early);
+            return Err(Reason::Early as u8);
         }
         match self.protocol {
-            protocol::HTTP => self.http_reply(segment),
-            protocol::REDIS => self.redis_reply(segment),
-            _ => self.postgres_reply(segment),
+            protocol::HTTP => self.http_reply(segment).map_err(|reason| reason as u8),
+            protocol::REDIS => self.redis_reply(segment, walk),
+            _ => self.postgres_reply(segment, walk),
         }
     }
 
     /// Only a request settles protocol and role: a reply can be the middle of anything.
     #[inline(always)]
-    fn look(&mut self, segment: &Segment<'_>) {
-        let known = recognise(segment.head, self.len_of(segment), segment.protocols);
+    fn look(&mut self, segment: &Segment<'_>, walk: impl Fn(u32, u32) -> u64) {
+        let known = walk(walk::RECOGNISE, self.len_of(segment)) as u8;
         if known != 0 {
             self.protocol = known;
             self.role = segment.direction;
@@ -336,40 +394,36 @@ impl Exchange {
     }
 
     #[inline(always)]
-    fn request(&mut self, segment: &Segment<'_>) -> Result<(), Reason> {
+    fn request(&mut self, segment: &Segment<'_>, walk: impl Fn(u32, u32) -> u64) -> Result<(), u8> {
         if self.rest > 0 {
-            self.rest = self.rest.checked_sub(segment.len).ok_or(Reason::Overrun)?;
+            self.rest = self.rest.checked_sub(segment.len).ok_or(Reason::Overrun as u8)?;
             return Ok(());
         }
         if self.pending > 0 {
-            return Err(Reason::Overlap);
+            return Err(Reason::Overlap as u8);
         }
         if segment.head.seen <= u32::from(self.carried_len) {
-            return Err(Reason::Blind);
+            return Err(Reason::Blind as u8);
         }
         if self.carry(segment) {
             return Ok(());
         }
         let len = self.len_of(segment);
-        let mut encryption = self.asked_for_encryption;
-        let requests = match self.protocol {
-            protocol::HTTP => http::request(segment.head, len)?,
-            protocol::REDIS => redis::requests(segment.head, len)?,
-            _ => match postgres::request(segment.head, len)? {
-                postgres::Asked::Requests(requests) => requests,
-                postgres::Asked::Encryption => {
-                    encryption = 1;
-                    Requests { count: 0, rest: 0 }
-                }
-            },
+        let walked = match self.protocol {
+            protocol::HTTP => walk(walk::HTTP_REQUEST, len),
+            protocol::REDIS => walk(walk::REDIS_REQUESTS, len),
+            _ => walk(walk::POSTGRES_REQUEST, len),
         };
+        let (count, rest) = Walked(walked).numbers()?;
+        if count == postgres::ENCRYPTION {
+            self.asked_for_encryption = 1;
+        }
         if self.carried_len == 0 {
             self.asked_ns = segment.now_ns;
         }
         self.carried_len = 0;
-        self.asked_for_encryption = encryption;
-        self.pending = requests.count;
-        self.rest = requests.rest;
+        self.pending = if count == postgres::ENCRYPTION { 0 } else { count };
+        self.rest = rest;
         Ok(())
     }
 
@@ -394,35 +448,34 @@ impl Exchange {
     }
 
     #[inline(always)]
-    fn redis_reply(&mut self, segment: &Segment<'_>) -> Result<(), Reason> {
+    fn redis_reply(&mut self, segment: &Segment<'_>, walk: impl Fn(u32, u32) -> u64) -> Result<(), u8> {
         // More of the last reply, or news of a subscription: neither is an answer.
         if self.pending == 0 {
             return Ok(());
         }
         if self.rest > 0 {
-            return Err(Reason::Early);
+            return Err(Reason::Early as u8);
         }
         if segment.head.seen == 0 {
-            return Err(Reason::Blind);
+            return Err(Reason::Blind as u8);
         }
         if self.pending == 1 {
-            let class = if redis::failed(segment.head)? { 5 } else { 2 };
+            let failed = redis::failed(segment.head).map_err(|reason| reason as u8)?;
+            let class = if failed { 5 } else { 2 };
             self.pending = 0;
             self.count(1, class, segment.now_ns);
             return Ok(());
         }
-        let replies = redis::replies(segment.head, segment.len)?;
-        self.pending = self
-            .pending
-            .checked_sub(replies.ok + replies.failed)
-            .ok_or(Reason::Unasked)?;
-        self.count(replies.ok, 2, segment.now_ns);
-        self.count(replies.failed, 5, segment.now_ns);
+        let (ok, failed) = Walked(walk(walk::REDIS_REPLIES, segment.len)).numbers()?;
+        let left = self.pending.checked_sub(ok + failed);
+        self.pending = left.ok_or(Reason::Unasked as u8)?;
+        self.count(ok, 2, segment.now_ns);
+        self.count(failed, 5, segment.now_ns);
         Ok(())
     }
 
     #[inline(always)]
-    fn postgres_reply(&mut self, segment: &Segment<'_>) -> Result<(), Reason> {
+    fn postgres_reply(&mut self, segment: &Segment<'_>, walk: impl Fn(u32, u32) -> u64) -> Result<(), u8> {
         if self.asked_for_encryption != 0 {
             self.asked_for_encryption = 0;
             // Encrypted from here on.
@@ -435,16 +488,13 @@ impl Exchange {
             return Ok(());
         }
         if self.rest > 0 {
-            return Err(Reason::Early);
+            return Err(Reason::Early as u8);
         }
         if segment.head.seen == 0 {
-            return Err(Reason::Blind);
+            return Err(Reason::Blind as u8);
         }
-        let class = if postgres::failed(segment.head, segment.len)? {
-            5
-        } else {
-            2
-        };
+        let (failed, _) = Walked(walk(walk::POSTGRES_REPLY, segment.len)).numbers()?;
+        let class = if failed != 0 { 5 } else { 2 };
         self.pending = 0;
         self.count(1, class, segment.now_ns);
         Ok(())

@@ -58,22 +58,20 @@ fn is_batch(head: &Head, len: u32) -> bool {
     false
 }
 
-pub(super) enum Asked {
-    Requests(Requests),
-    /// Whether the rest is to be encrypted: the server says so in one byte.
-    Encryption,
-}
+/// Instead of a number of requests: whether the rest is to be encrypted. The server says so in one byte.
+pub(super) const ENCRYPTION: u32 = 0xff_ffff;
 
 #[inline(always)]
-pub(super) fn request(head: &Head, len: u32) -> Result<Asked, Reason> {
+pub(super) fn request(head: &Head, len: u32) -> Result<Requests, Reason> {
     if head.seen >= 8 && head.byte(0) == 0 {
         if !is_start(head, len) {
             return Err(Reason::NotARequest);
         }
-        return Ok(match head.be32(4) {
-            TLS | GSS => Asked::Encryption,
-            _ => Asked::Requests(Requests { count: 0, rest: 0 }),
-        });
+        let count = match head.be32(4) {
+            TLS | GSS => ENCRYPTION,
+            _ => 0,
+        };
+        return Ok(Requests { count, rest: 0 });
     }
     if head.seen < HEADER {
         return Err(Reason::Cut);
@@ -90,7 +88,7 @@ pub(super) fn request(head: &Head, len: u32) -> Result<Asked, Reason> {
         _ => return Err(Reason::NotARequest),
     };
     let rest = (1 + size).checked_sub(len).ok_or(Reason::Pipelined)?;
-    Ok(Asked::Requests(Requests { count, rest }))
+    Ok(Requests { count, rest })
 }
 
 /// Whether the reply, which must be all in this segment, tells of a failure.

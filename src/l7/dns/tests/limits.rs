@@ -8,6 +8,7 @@ fn limits() -> Limits {
         questions_per_socket: 4,
         questions: 100,
         stream_bytes: 64,
+        connections: 64,
     }
 }
 
@@ -81,6 +82,7 @@ fn all_streams_together_have_a_limit() {
     let mut node = Node::with(Limits {
         sockets: 100_000,
         stream_bytes: 60_000,
+        connections: 64,
         ..limits()
     });
     let text = Record {
@@ -144,6 +146,7 @@ fn nothing_at_all_may_be_kept() {
         questions_per_socket: 0,
         questions: 0,
         stream_bytes: 0,
+        connections: 64,
     });
     let ask = question(1, "example.com", A);
     node.datagram(1, Sent, &ask).piece(2, Sent, &framed(&ask));

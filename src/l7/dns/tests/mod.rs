@@ -25,6 +25,7 @@ const LIMITS: Limits = Limits {
     questions_per_socket: 256,
     questions: 1024,
     stream_bytes: 4096,
+    connections: 64,
 };
 
 fn owner(tgid: u32) -> Owner {
