@@ -24,7 +24,7 @@
 //! | anything else of the client | requests, nobody knows how many, are one `unparsed`; the batch at hand is what is heard of it |
 //! | anything else of the server | who waits may have been answered. A result that is heard answers the first that waits; a `Z` without a result that was heard makes it unparsed |
 //! | | When the client asks again after the server was heard of, and the last of that was a `Z` or was missed, then the client is taken to have waited, and everything older is unparsed. They agree again at the `Z` after which nothing waits |
-//! | the place where a message begins | it is looked for at the begins of segments: the first one that holds messages and nothing else, as far as it goes. Until four are seen in a row, nonsense means that they were none |
+//! | the place where a message begins | it is looked for at the begins of segments: the first one that holds messages and nothing else, as far as it goes. Until four are seen in a row, nonsense means that they were none, and so does a segment of whole ones amid one of them |
 //!
 //! A client that never waits may so be told of a neighbour's result, until it does wait once. It is never told more than it
 //! has asked.

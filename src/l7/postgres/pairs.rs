@@ -4,10 +4,11 @@ use crate::{
     decode::UnparsedReason,
     l7::dialogue::{Exchange, Hearer, Side, Status, Unanswered},
 };
+use std::sync::Arc;
 
 /// Of requests and ends of batches without an answer. A connection with more of them is given up.
 pub(super) const MAX_ENTRIES: usize = 4096;
-/// What more of them were about is not kept.
+/// Of more of them it is kept what they were about only if that is the same again.
 const MAX_TEXTS: usize = 256;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,6 +72,8 @@ pub(super) struct Crowded;
 pub(super) struct Pairs {
     waiting: Unanswered<Request>,
     batch: Batch,
+    /// Of the last `Execute`.
+    last_text: Text,
     reply: Reply,
     /// An `Execute` that is done, but whose transaction may yet fail to commit.
     done: Option<(Exchange, Text)>,
@@ -91,6 +94,7 @@ impl Pairs {
         Self {
             waiting: Unanswered::default(),
             batch: Batch::default(),
+            last_text: None,
             reply: Reply::default(),
             done: None,
             skips_ns: None,
@@ -124,7 +128,11 @@ impl Pairs {
 
     /// A message of the client. `text`: what it asks for, or of a `Sync` what was prepared.
     pub(super) fn ask(&mut self, kind: u8, time_ns: u64, text: Text, hearer: &mut dyn Hearer) -> Result<(), Crowded> {
-        let text = text.filter(|_| self.entries() < MAX_TEXTS);
+        let is_few = self.entries() < MAX_TEXTS;
+        let text = text.filter(|text| is_few || self.last_text.as_ref().is_some_and(|last| Arc::ptr_eq(last, text)));
+        if is_few && kind == b'E' {
+            self.last_text.clone_from(&text);
+        }
         match kind {
             b'Q' | b'F' => {
                 self.begins(hearer);

@@ -134,6 +134,19 @@ fn a_text_with_a_hole_ends_there() {
 }
 
 #[test]
+fn a_statement_is_told_of_however_often_it_waits() {
+    let mut talk = Talk::watched();
+    talk.client(&[parse("s", "SELECT $1"), sync()].concat())
+        .server(&ready());
+    for _ in 0..2000 {
+        talk.client(&[bind("", "s"), execute("")].concat());
+    }
+    talk.client(&sync())
+        .server(&[[bare('2'), complete()].concat().repeat(2000), ready()].concat());
+    assert_eq!(talk.texts()[1..], [("SELECT", "SELECT $1"); 2000]);
+}
+
+#[test]
 fn who_is_watched_counts_as_much() {
     let mut talk = Talk::watched();
     for at in 0..3000 {
