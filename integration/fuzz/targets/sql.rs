@@ -12,7 +12,11 @@ fuzz_target!(|bytes: &[u8]| {
     let cut = obfuscate(&bytes[..bytes.len() / 2], true);
     assert!(cut.text.len() <= Asked::MAX_TEXT && cut.text.ends_with("..."));
     // A string is one literal, whatever is in it.
-    let quoted: Vec<u8> = bytes.iter().filter(|byte| !matches!(byte, b'\'' | b'\\')).copied().collect();
+    let quoted: Vec<u8> = bytes
+        .iter()
+        .filter(|byte| !matches!(byte, b'\'' | b'\\'))
+        .copied()
+        .collect();
     let string = obfuscate(&[b"x = '".as_slice(), &quoted, b"' and y"].concat(), false);
     assert_eq!(&*string.text, "x = ? and y");
 });

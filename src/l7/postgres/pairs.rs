@@ -7,7 +7,10 @@ use crate::{
 use std::sync::Arc;
 
 /// Of requests and ends of batches without an answer. A connection with more of them is given up.
-pub(super) const MAX_ENTRIES: usize = 4096;
+const MAX_ENTRIES: usize = 4096;
+/// More of them are as old as the last of those, so that the same ones are one entry: better a latency that is too long
+/// than none.
+const MAX_TIMES: usize = 2048;
 /// Of more of them it is kept what they were about only if that is the same again.
 const MAX_TEXTS: usize = 256;
 
@@ -74,6 +77,7 @@ pub(super) struct Pairs {
     batch: Batch,
     /// Of the last `Execute`.
     last_text: Text,
+    last_ns: u64,
     reply: Reply,
     /// An `Execute` that is done, but whose transaction may yet fail to commit.
     done: Option<(Exchange, Text)>,
@@ -95,6 +99,7 @@ impl Pairs {
             waiting: Unanswered::default(),
             batch: Batch::default(),
             last_text: None,
+            last_ns: 0,
             reply: Reply::default(),
             done: None,
             skips_ns: None,
@@ -190,7 +195,10 @@ impl Pairs {
             self.give_up(UnparsedReason::Crowded, one, hearer);
             return Err(Crowded);
         }
-        self.waiting.push(time_ns, asked);
+        if self.entries() < MAX_TIMES {
+            self.last_ns = time_ns;
+        }
+        self.waiting.push(self.last_ns.min(time_ns), asked);
         Ok(())
     }
 

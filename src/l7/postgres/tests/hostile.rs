@@ -35,8 +35,8 @@ fn garbage_where_a_message_has_to_begin_is_the_end() {
 #[test]
 fn too_many_that_wait_are_the_end() {
     let mut talk = Talk::logged_in();
-    for _ in 0..4096 {
-        talk.client(&query("x"));
+    for _ in 0..2048 {
+        talk.client(&query("x")).client(&call());
     }
     assert!(!talk.dialogue.is_over());
     talk.client(&query("x"));
@@ -48,6 +48,22 @@ fn too_many_that_wait_are_the_end() {
     talk.client(&query("x").repeat(100_000))
         .server(&[complete(), ready()].concat().repeat(100_000));
     assert_eq!((talk.statuses().len(), talk.unparsed()), (100_000, vec![]));
+}
+
+#[test]
+fn of_too_many_that_are_alike_only_the_times_are_lost() {
+    let mut talk = Talk::logged_in();
+    for _ in 0..10_000 {
+        talk.client(&query("x"));
+    }
+    talk.server(&[complete(), ready()].concat().repeat(10_000));
+    let asked: Vec<_> = talk.times().iter().map(|(asked_ns, _)| *asked_ns).collect();
+    assert_eq!((talk.statuses(), talk.unparsed()), (vec![Ok; 10_000], vec![]));
+    assert!(asked.is_sorted() && (asked[0], asked[2046]) == (3, 2049));
+    assert!(asked[2047..].iter().all(|asked_ns| *asked_ns == 2050));
+    // Once they are answered, it is as before.
+    talk.client(&query("x")).server(&[complete(), ready()].concat());
+    assert_eq!(talk.times()[10_000], (10_004, 10_005));
 }
 
 #[test]
