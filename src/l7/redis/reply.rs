@@ -276,6 +276,13 @@ impl Replies {
     /// Some of a string and of its line end. How much is left.
     fn string<'a>(&mut self, left: u64, rest: &'a [u8]) -> Result<(u64, &'a [u8]), Trouble> {
         let of_string = left.saturating_sub(2);
+        // Most come whole.
+        if !self.is_name()
+            && let Some(after) = usize::try_from(of_string).ok().and_then(|len| rest.get(len..))
+            && let Some(after) = after.strip_prefix(b"\r\n").filter(|_| left > 1)
+        {
+            return Ok((0, after));
+        }
         if of_string > 0 {
             let taken = rest.len().min(usize::try_from(of_string).unwrap_or(usize::MAX));
             let (more, after) = rest.split_at_checked(taken).unwrap_or((rest, &[]));
