@@ -30,7 +30,7 @@ pub use front::{Answers, Front, Manner};
 pub use http::{Response, admin_post, http_get};
 pub use image::{agent_image, of_dockerfile, shipped};
 pub use machine::Machine;
-pub use metrics::{Metrics, Sample};
+pub use metrics::{End, Metrics, Requests, Sample};
 pub use netns::Netns;
 pub use place::{Place, Running, built};
 pub use require::{demand, has_tool, require_root, require_tool};

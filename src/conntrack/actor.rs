@@ -380,3 +380,6 @@ impl Handler<crate::supervisor::hooks::Panic> for ConntrackActor {
         panic!("on request");
     }
 }
+
+#[cfg(test)]
+mod tests;
