@@ -3,13 +3,13 @@
 //! has too; whatever it cannot tell goes to user space, segment by segment, from there on. See `exchange`.
 use crate::{
     call::{self, Call, Place},
+    handover::record,
     kernel::{is_kernels, is_own, load, netns, owner},
-    maps::{
-        CONVERSATIONS, Conversation, HEADS, PAYLOAD, STREAM_DRAFT, SWITCHES, StreamDraft, VERDICTS, WATCHED, address,
-    },
-    news::{count, header},
-    segment::{PF_IO_WORKER, PF_KTHREAD, advance, wake_up},
+    maps::{CONVERSATIONS, Conversation, HEADS, SWITCHES, VERDICTS, WATCHED, address},
+    news::count,
+    segment::{PF_IO_WORKER, PF_KTHREAD, advance},
     socket::{CREATE, local_address, set_remote},
+    walks::{http_request, postgres_reply, postgres_request, recognise, redis_replies, redis_requests},
 };
 use aya_ebpf::helpers::generated as h;
 use core::{
@@ -18,14 +18,13 @@ use core::{
     ptr::{addr_of, addr_of_mut, null_mut},
 };
 use tarsier_common::{
-    Field, PARTS, SEGMENT_MAX, StreamRecord, Switches, column,
-    exchange::{HEAD_BYTES, RECEIVE, Reason, SEND, Segment, lane, walk},
+    Field, Switches, column,
+    exchange::{HEAD_BYTES, RECEIVE, Reason, SEND, Segment, lane, what},
     kind, stream_flag,
 };
 
-/// Pieces of a call that the matcher looks at, and that are copied: what lies behind them is as if it could not be read.
+/// Pieces of a call that the matcher looks at.
 const HEAD_PIECES: u32 = 8;
-const COPY_STEPS: u32 = 128;
 
 #[inline(always)]
 pub unsafe fn conversation_of(sk: *const u8, flags: u64) -> *mut Conversation {
@@ -114,17 +113,17 @@ impl Outcome {
     const BEGINS_BEHIND: u32 = 3;
 }
 
-struct Moved {
-    sk: *const u8,
-    position: u64,
-    len: u32,
-    way: u32,
-    sent: bool,
+pub struct Moved {
+    pub sk: *const u8,
+    pub position: u64,
+    pub len: u32,
+    pub way: u32,
+    pub sent: bool,
 }
 
 impl Moved {
     #[inline(always)]
-    fn direction(&self) -> u8 {
+    pub fn direction(&self) -> u8 {
         if self.sent { SEND } else { RECEIVE }
     }
 }
@@ -200,7 +199,7 @@ unsafe fn is_given_up(conversation: *mut Conversation) -> bool {
 
 /// The call that runs, if it is one that moves data of this socket.
 #[inline(always)]
-unsafe fn place_of(conversation: *mut Conversation, moved: &Moved) -> Option<Place> {
+pub unsafe fn place_of(conversation: *mut Conversation, moved: &Moved) -> Option<Place> {
     unsafe {
         let task = h::bpf_get_current_task_btf() as *const u8;
         if load::<u32>(task, Field::TASK_FLAGS) & (PF_KTHREAD | PF_IO_WORKER) != 0 {
@@ -255,11 +254,11 @@ unsafe fn matched(conversation: *mut Conversation, moved: &Moved, switches: &Swi
             countable,
         };
         exchange.advance(&segment, |what, len| match what {
-            walk::RECOGNISE => recognise(moved.way, len, switches.protocols),
-            walk::HTTP_REQUEST => http_request(moved.way, len),
-            walk::REDIS_REQUESTS => redis_requests(moved.way, len),
-            walk::REDIS_REPLIES => redis_replies(moved.way, len),
-            walk::POSTGRES_REQUEST => postgres_request(moved.way, len),
+            what::RECOGNISE => recognise(moved.way, len, switches.protocols),
+            what::HTTP_REQUEST => http_request(moved.way, len),
+            what::REDIS_REQUESTS => redis_requests(moved.way, len),
+            what::REDIS_REPLIES => redis_replies(moved.way, len),
+            what::POSTGRES_REQUEST => postgres_request(moved.way, len),
             _ => postgres_reply(moved.way, len),
         });
         if !was_known && exchange.lane != lane::LOOKING {
@@ -283,53 +282,6 @@ unsafe fn matched(conversation: *mut Conversation, moved: &Moved, switches: &Swi
 #[inline(always)]
 unsafe fn is_contended(conversation: *mut Conversation) -> bool {
     unsafe { addr_of_mut!((*conversation).contended).read_volatile() != 0 }
-}
-
-// By themselves, for the verifier: it walks through each once, whoever calls.
-
-#[inline(always)]
-fn walk_head(what: u32, way: u32, len: u32, protocols: u32) -> u64 {
-    match HEADS.get_ptr(way) {
-        Some(draft) => unsafe { walk(what, &*addr_of!((*draft).head), len, protocols) },
-        // There is one for each way.
-        None => 0,
-    }
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn recognise(way: u32, len: u32, protocols: u32) -> u64 {
-    walk_head(walk::RECOGNISE, way, len, protocols)
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn http_request(way: u32, len: u32) -> u64 {
-    walk_head(walk::HTTP_REQUEST, way, len, 0)
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn redis_requests(way: u32, len: u32) -> u64 {
-    walk_head(walk::REDIS_REQUESTS, way, len, 0)
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn redis_replies(way: u32, len: u32) -> u64 {
-    walk_head(walk::REDIS_REPLIES, way, len, 0)
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn postgres_request(way: u32, len: u32) -> u64 {
-    walk_head(walk::POSTGRES_REQUEST, way, len, 0)
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn postgres_reply(way: u32, len: u32) -> u64 {
-    walk_head(walk::POSTGRES_REPLY, way, len, 0)
 }
 
 /// The matcher has seen what went that way up to there. Of a socket that it does not know yet nothing before matters.
@@ -372,153 +324,5 @@ unsafe fn read_head(place: &Place, head: &mut tarsier_common::exchange::Head, fr
                 break;
             }
         }
-    }
-}
-
-/// Hands a segment to user space, in parts if it is long.
-#[inline(never)]
-unsafe fn record(conversation: *mut Conversation, moved: &Moved, flags: u8) {
-    unsafe {
-        let Some(draft) = STREAM_DRAFT.get_ptr_mut(moved.way) else {
-            count(kind::SEGMENT, column::OBSERVED);
-            return count(kind::SEGMENT, column::LOST);
-        };
-        describe(conversation, moved, flags, addr_of_mut!((*draft).record));
-        (*draft).piece = 0;
-        (*draft).within = 0;
-        let place = if moved.len == 0 {
-            None
-        } else {
-            place_of(conversation, moved)
-        };
-        match place {
-            Some(place) if place.pieces == 0 => copy_stream(moved.way, moved.len, 0, place.len, place.base),
-            Some(place) => copy_stream(moved.way, moved.len, place.pieces, place.count, 0),
-            None => copy_stream(moved.way, 0, 0, 0, 0),
-        };
-    }
-}
-
-#[inline(always)]
-unsafe fn describe(conversation: *mut Conversation, moved: &Moved, flags: u8, record: *mut StreamRecord) {
-    unsafe {
-        let exchange = addr_of!((*conversation).exchange);
-        let (known, other) = if moved.sent {
-            ((*conversation).sent_known, (*conversation).received_known)
-        } else {
-            ((*conversation).received_known, (*conversation).sent_known)
-        };
-        (*record).header = header::<StreamRecord>(kind::SEGMENT, 0);
-        (*record).owner = (*conversation).owner;
-        (*record).ends = (*conversation).ends;
-        (*record).cookie = (*conversation).cookie;
-        (*record).position = moved.position;
-        (*record).from = known;
-        (*record).other_from = other;
-        (*record).len = moved.len;
-        (*record).copied = 0;
-        (*record).offset = 0;
-        (*record).pending = (*exchange).pending;
-        (*record).asked_ns = (*exchange).asked_ns;
-        (*record).rest = (*exchange).rest;
-        (*record).protocol = (*exchange).protocol;
-        (*record).role = (*exchange).role;
-        (*record).direction = moved.direction();
-        (*record).flags = flags;
-        (*record).carried = (*exchange).carried;
-        (*record).carried_len = (*exchange).carried_len;
-        (*record).reason = (*exchange).reason;
-    }
-}
-
-/// By itself, for the verifier: it walks through it once, whoever calls. `count`: of the pieces, or bytes where there is one.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn copy_stream(way: u32, len: u32, pieces: u64, count: u64, base: u64) -> u32 {
-    unsafe {
-        let Some(draft) = STREAM_DRAFT.get_ptr_mut(way) else {
-            return 0;
-        };
-        let place = Place {
-            pieces,
-            count,
-            base,
-            len: count,
-        };
-        copy(&place, draft, len);
-    }
-    0
-}
-
-/// Piece by piece; a record whenever one is full.
-#[inline(always)]
-unsafe fn copy(place: &Place, draft: *mut StreamDraft, len: u32) {
-    const ROOM: u32 = SEGMENT_MAX as u32;
-    unsafe {
-        let (mut copied, mut parts) = (0, 0);
-        for _ in 0..COPY_STEPS {
-            let done = (*draft).record.offset;
-            let left = len.saturating_sub(done).saturating_sub(copied);
-            let Some((base, size)) = place.piece((*draft).piece) else {
-                break;
-            };
-            let within = (*draft).within;
-            let n = u64::from(left.min(ROOM - copied)).min(size.saturating_sub(within)) as u32;
-            if n > 0 {
-                let (at, n) = (unknown(draft, copied), unknown(draft, n));
-                let to = addr_of_mut!((*draft).payload).cast::<u8>().add(at as usize);
-                if !call::read_bytes(to, n, base + within) {
-                    break;
-                }
-                copied = unknown(draft, at + n);
-                (*draft).within = within + u64::from(n);
-            }
-            if (*draft).within >= size {
-                (*draft).piece += 1;
-                (*draft).within = 0;
-            }
-            if n >= left {
-                break;
-            }
-            if copied >= ROOM {
-                parts = unknown(draft, parts + 1);
-                if parts >= PARTS {
-                    break;
-                }
-                part(draft, copied, false);
-                copied = 0;
-            }
-        }
-        part(draft, copied, true);
-    }
-}
-
-/// The same number, of which compiler and verifier know no more than that it is at most `SEGMENT_MAX`.
-#[inline(always)]
-unsafe fn unknown(draft: *mut StreamDraft, number: u32) -> u32 {
-    unsafe {
-        let at = addr_of_mut!((*draft).note);
-        at.write_volatile(number);
-        at.read_volatile() & SEGMENT_MAX as u32
-    }
-}
-
-#[inline(never)]
-unsafe fn part(draft: *mut StreamDraft, copied: u32, last: bool) {
-    unsafe {
-        let copied = unknown(draft, copied);
-        let record = addr_of_mut!((*draft).record);
-        let size = size_of::<StreamRecord>() + copied as usize;
-        (*record).header.len = size as u32;
-        (*record).copied = copied;
-        if last {
-            (*record).flags |= stream_flag::LAST;
-        }
-        count(kind::SEGMENT, column::OBSERVED);
-        let bytes = core::slice::from_raw_parts(draft.cast::<u8>(), size);
-        let sent = PAYLOAD.output_untyped::<[u8]>(bytes, wake_up()).is_ok();
-        count(kind::SEGMENT, if sent { column::SENT } else { column::LOST });
-        (*record).offset += copied;
-        (*record).flags &= !stream_flag::BEGIN;
     }
 }

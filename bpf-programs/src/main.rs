@@ -12,6 +12,7 @@ mod connect;
 mod conversation;
 mod exchanges;
 mod files;
+mod handover;
 mod inventory;
 mod kernel;
 mod l7;
@@ -25,6 +26,7 @@ mod socket;
 mod spill;
 mod tcp;
 mod totals;
+mod walks;
 mod young;
 
 #[unsafe(no_mangle)]

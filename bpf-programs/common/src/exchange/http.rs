@@ -1,5 +1,5 @@
 //! HTTP/1.x: a request whose head ends in its segment, and the status lines of replies.
-use super::{Head, Reason, Requests, head::marks};
+use super::{Head, Reason, head::marks, walk::Requests};
 
 /// A method as eight bytes with the space behind it, and the mask of what of them counts.
 const fn method(name: &[u8]) -> (u64, u64) {
@@ -113,6 +113,6 @@ pub(super) fn status(head: &Head) -> Option<u32> {
     const VERSION: u64 = u64::from_le_bytes(*b"HTTP/1.\0");
     let digit = |at| u32::from(head.byte(at).wrapping_sub(b'0'));
     let (a, b, c) = (digit(9), digit(10), digit(11));
-    let is_status = a >= 1 && a <= 5 && b <= 9 && c <= 9;
+    let is_status = (1..=5).contains(&a) && b <= 9 && c <= 9;
     (head.seen >= 12 && head.word(0) << 8 == VERSION << 8 && is_status).then_some(a * 100 + b * 10 + c)
 }

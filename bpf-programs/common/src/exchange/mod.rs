@@ -11,9 +11,14 @@
 mod head;
 mod http;
 mod postgres;
+mod reason;
 mod redis;
+mod walk;
 
 pub use head::{HEAD_BYTES, Head};
+pub use reason::{REASON_NAMES, REASONS, Reason};
+use walk::Walked;
+pub use walk::{walk, what};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Directions of a segment, and roles: a client's requests go out (`SEND`), a server's come in (`RECEIVE`), so a segment
@@ -41,72 +46,6 @@ pub mod lane {
     /// Nobody knows what it is, or nobody wants to.
     pub const OPAQUE: u8 = 3;
 }
-
-/// Why a socket left the kernel lane, or never was in it.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// A request began before the last one was answered.
-    Overlap = 1,
-    /// One segment holds the end of a request and more.
-    Overrun,
-    /// One segment holds several requests.
-    Pipelined,
-    /// A body whose length is not told in the head (chunked).
-    NoLength,
-    /// The head does not end within `HEAD_BYTES` or within the segment.
-    LongHead,
-    /// A header is split between segments or lies beyond `HEAD_BYTES`.
-    Cut,
-    /// More headers in one segment than the walk may take.
-    TooMany,
-    /// A reply nobody asked for.
-    Unasked,
-    /// A reply while the request is still arriving.
-    Early,
-    /// Bytes where a request, or a reply, should begin.
-    NotARequest,
-    NotAReply,
-    /// A reply of unknown length among pipelined ones.
-    Aggregate,
-    /// A reply that does not end with its segment, where its end tells what became of the request.
-    LongReply,
-    /// A request that is not answered as others are: a subscription, a prepared statement.
-    Special,
-    /// HTTP's CONNECT: what follows is something else.
-    Connect,
-    /// The bytes were not to be had (sendfile, io_uring) where they were needed.
-    Blind,
-    /// Two threads were in the hooks for this socket at once.
-    Contended,
-    /// It is not to be counted in the kernel: the configuration says so, or somebody watches.
-    Configured,
-}
-
-pub const REASONS: usize = Reason::Configured as usize + 1;
-
-/// As they appear in the label `reason`, indexed by `Reason`.
-pub const REASON_NAMES: [&str; REASONS] = [
-    "",
-    "overlap",
-    "overrun",
-    "pipelined",
-    "no_length",
-    "long_head",
-    "cut",
-    "too_many",
-    "unasked",
-    "early",
-    "not_a_request",
-    "not_a_reply",
-    "aggregate",
-    "long_reply",
-    "special",
-    "connect",
-    "blind",
-    "contended",
-    "configured",
-];
 
 /// Upper bounds of the latency buckets; the last bucket has none.
 pub const BOUNDS_MS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
@@ -187,69 +126,6 @@ pub struct Segment<'a> {
     pub head: &'a Head,
     /// Bit by `protocol`: those that may be counted here.
     pub countable: u32,
-}
-
-struct Requests {
-    count: u32,
-    rest: u32,
-}
-
-/// What walks through a head. Each is a function of its own in the kernel, which the verifier then looks at once and not
-/// wherever it may be called from: their results are numbers.
-pub mod walk {
-    /// To the protocol of a request, or 0.
-    pub const RECOGNISE: u32 = 0;
-    pub const HTTP_REQUEST: u32 = 1;
-    pub const REDIS_REQUESTS: u32 = 2;
-    pub const REDIS_REPLIES: u32 = 3;
-    pub const POSTGRES_REQUEST: u32 = 4;
-    pub const POSTGRES_REPLY: u32 = 5;
-}
-
-/// Why it went wrong, and two numbers.
-struct Walked(u64);
-
-impl Walked {
-    const FIRST: u32 = 32;
-    const REASON: u32 = 56;
-
-    #[inline(always)]
-    fn new(result: Result<(u32, u32), Reason>) -> u64 {
-        match result {
-            Ok((first, second)) => u64::from(first) << Self::FIRST | u64::from(second),
-            Err(reason) => (reason as u64) << Self::REASON,
-        }
-    }
-
-    #[inline(always)]
-    fn reason(&self) -> u8 {
-        (self.0 >> Self::REASON) as u8
-    }
-
-    #[inline(always)]
-    fn numbers(&self) -> Result<(u32, u32), u8> {
-        match self.reason() {
-            0 => Ok(((self.0 >> Self::FIRST) as u32 & 0xff_ffff, self.0 as u32)),
-            reason => Err(reason),
-        }
-    }
-}
-
-/// Walks through the head of a segment of `len` bytes. `protocols`: of those that are wanted, as in `Segment`.
-#[inline(always)]
-pub fn walk(what: u32, head: &Head, len: u32, protocols: u32) -> u64 {
-    let requests = |result: Result<Requests, Reason>| result.map(|requests| (requests.count, requests.rest));
-    match what {
-        walk::RECOGNISE => u64::from(recognise(head, len, protocols)),
-        walk::HTTP_REQUEST => Walked::new(requests(http::request(head, len))),
-        walk::REDIS_REQUESTS => Walked::new(requests(redis::requests(head, len))),
-        walk::REDIS_REPLIES => {
-            let replies = redis::replies(head, len);
-            Walked::new(replies.map(|replies| (replies.ok, replies.failed)))
-        }
-        walk::POSTGRES_REQUEST => Walked::new(requests(postgres::request(head, len))),
-        _ => Walked::new(postgres::failed(head, len).map(|failed| (u32::from(failed), 0))),
-    }
 }
 
 impl Exchange {
@@ -340,7 +216,7 @@ impl Exchange {
     /// Only a request settles protocol and role: a reply can be the middle of anything.
     #[inline(always)]
     fn look(&mut self, segment: &Segment<'_>, walk: impl Fn(u32, u32) -> u64) {
-        let known = walk(walk::RECOGNISE, self.len_of(segment)) as u8;
+        let known = walk(what::RECOGNISE, self.len_of(segment)) as u8;
         if known != 0 {
             self.protocol = known;
             self.role = segment.direction;
@@ -410,9 +286,9 @@ impl Exchange {
         }
         let len = self.len_of(segment);
         let walked = match self.protocol {
-            protocol::HTTP => walk(walk::HTTP_REQUEST, len),
-            protocol::REDIS => walk(walk::REDIS_REQUESTS, len),
-            _ => walk(walk::POSTGRES_REQUEST, len),
+            protocol::HTTP => walk(what::HTTP_REQUEST, len),
+            protocol::REDIS => walk(what::REDIS_REQUESTS, len),
+            _ => walk(what::POSTGRES_REQUEST, len),
         };
         let (count, rest) = Walked(walked).numbers()?;
         if count == postgres::ENCRYPTION {
@@ -466,7 +342,7 @@ impl Exchange {
             self.count(1, class, segment.now_ns);
             return Ok(());
         }
-        let (ok, failed) = Walked(walk(walk::REDIS_REPLIES, segment.len)).numbers()?;
+        let (ok, failed) = Walked(walk(what::REDIS_REPLIES, segment.len)).numbers()?;
         let left = self.pending.checked_sub(ok + failed);
         self.pending = left.ok_or(Reason::Unasked as u8)?;
         self.count(ok, 2, segment.now_ns);
@@ -493,7 +369,7 @@ impl Exchange {
         if segment.head.seen == 0 {
             return Err(Reason::Blind as u8);
         }
-        let (failed, _) = Walked(walk(walk::POSTGRES_REPLY, segment.len)).numbers()?;
+        let (failed, _) = Walked(walk(what::POSTGRES_REPLY, segment.len)).numbers()?;
         let class = if failed != 0 { 5 } else { 2 };
         self.pending = 0;
         self.count(1, class, segment.now_ns);
@@ -514,21 +390,6 @@ impl Exchange {
             *counter = counter.wrapping_add(n);
         }
         self.totals.latency_ns = self.totals.latency_ns.wrapping_add(latency_ns * u64::from(n));
-    }
-}
-
-/// The protocol of which the segment, of `len` bytes, begins with a request. 0: none of those that are wanted.
-#[inline(always)]
-fn recognise(head: &Head, len: u32, protocols: u32) -> u8 {
-    let wanted = |protocol: u8| protocols & (1 << protocol) != 0;
-    if wanted(protocol::HTTP) && http::is_request(head) {
-        protocol::HTTP
-    } else if wanted(protocol::REDIS) && redis::is_request(head) {
-        protocol::REDIS
-    } else if wanted(protocol::POSTGRES) && postgres::is_request(head, len) {
-        protocol::POSTGRES
-    } else {
-        0
     }
 }
 

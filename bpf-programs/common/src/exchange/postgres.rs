@@ -1,6 +1,6 @@
 //! PostgreSQL, protocol 3: simple queries, each answered in one segment. What comes before them is passed over; a statement
 //! that is prepared is for the record lane.
-use super::{Head, Reason, Requests};
+use super::{Head, Reason, walk::Requests};
 
 /// Messages of one segment that are looked at.
 const STEPS: u32 = 24;
@@ -47,7 +47,7 @@ fn is_batch(head: &Head, len: u32) -> bool {
             return false;
         }
         let (kind, size) = (head.byte(at), head.be32(at + 1));
-        if size < 4 || size > SANE || !matches!(kind, b'P' | b'B' | b'C' | b'D' | b'E' | b'S' | b'H') {
+        if !(4..=SANE).contains(&size) || !matches!(kind, b'P' | b'B' | b'C' | b'D' | b'E' | b'S' | b'H') {
             return false;
         }
         at += 1 + size;
@@ -77,7 +77,7 @@ pub(super) fn request(head: &Head, len: u32) -> Result<Requests, Reason> {
         return Err(Reason::Cut);
     }
     let size = head.be32(1);
-    if size < 4 || size > SANE {
+    if !(4..=SANE).contains(&size) {
         return Err(Reason::NotARequest);
     }
     let count = match head.byte(0) {
@@ -101,7 +101,7 @@ pub(super) fn failed(head: &Head, len: u32) -> Result<bool, Reason> {
             return Err(Reason::LongReply);
         }
         let (kind, size) = (head.byte(at), head.be32(at + 1));
-        if size < 4 || size > SANE {
+        if !(4..=SANE).contains(&size) {
             return Err(Reason::NotAReply);
         }
         at += 1 + size;

@@ -1,5 +1,5 @@
 //! Redis: commands and replies, walked from header to header.
-use super::{Head, Reason, Requests};
+use super::{Head, Reason, walk::Requests};
 
 /// Headers looked at in one segment: 22 SET commands have 88.
 const STEPS: u32 = 96;
