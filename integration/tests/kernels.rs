@@ -29,14 +29,14 @@ const AMD64: [Row; 3] = [
     row("linux-image-6.12-cloud-amd64"),
     Row {
         environment: &["TARSIER__KERNEL__SOCKET_HOOK=receive"],
-        lacks: &["dns", "socket_io"],
+        lacks: &["dns", "l7", "socket_io"],
         ..row("linux-image-6.12-cloud-amd64")
     },
 ];
 const ARM64: [Row; 2] = [
     // The kernel of this architecture cannot attach to the end of a function before 6.4.
     Row {
-        lacks: &["dns", "socket_io"],
+        lacks: &["dns", "l7", "socket_io"],
         ..row("linux-image-cloud-arm64")
     },
     row("linux-image-6.12-cloud-arm64"),
