@@ -86,7 +86,11 @@ fuzz_target!(|bytes: &[u8]| {
             starts: flags & 2 != 0,
         };
         redis.hear(side, &piece, &mut heard);
-        asked += if side == Side::Client { piece.bytes.len() as u64 } else { 0 };
+        asked += if side == Side::Client {
+            piece.bytes.len() as u64
+        } else {
+            0
+        };
         assert!(redis.buffered() <= 4096 + 128 * bytes.len());
         if redis.is_over() {
             assert!(redis.buffered() == 0 && !redis.expects_reply());

@@ -87,6 +87,13 @@ impl Redis {
         }
     }
 
+    fn leave(&mut self, hearer: &mut dyn Hearer) {
+        if self.is_over() {
+            self.talk.end(hearer);
+            self.let_go();
+        }
+    }
+
     fn let_go(&mut self) {
         self.commands = Commands::new();
         self.replies = Replies::new();
@@ -108,10 +115,7 @@ impl Dialogue for Redis {
             Side::Client => self.client(piece, hearer),
             Side::Server => self.server(piece, hearer),
         }
-        if self.is_over() {
-            self.talk.end(hearer);
-            self.let_go();
-        }
+        self.leave(hearer);
     }
 
     fn miss(&mut self, side: Side, bytes: u64, reason: UnparsedReason, hearer: &mut dyn Hearer) {
@@ -135,6 +139,7 @@ impl Dialogue for Redis {
                 }
             }
         }
+        self.leave(hearer);
     }
 
     fn expects_reply(&self) -> bool {
