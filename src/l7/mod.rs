@@ -5,6 +5,7 @@ mod connection;
 pub mod dialogue;
 pub mod dns;
 pub mod http;
+pub mod memcached;
 pub mod postgres;
 pub mod redis;
 mod sums;
