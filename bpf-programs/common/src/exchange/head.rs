@@ -8,7 +8,7 @@ pub const HEAD_BYTES: usize = 1024;
 pub struct Head {
     pub bytes: [u8; HEAD_BYTES],
     pub seen: u32,
-    note: Cell<u32>,
+    note: Cell<u64>,
 }
 
 impl Head {
@@ -41,8 +41,13 @@ impl Head {
     /// through map memory. Values carried from one turn of a loop to the next go through here, so that all paths
     /// look alike at the next turn and are verified once.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "only a volatile access keeps the detour")]
     pub fn forget(&self, value: u32) -> u32 {
+        self.forget_all(u64::from(value)) as u32
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "only a volatile access keeps the detour")]
+    pub fn forget_all(&self, value: u64) -> u64 {
         let note = self.note.as_ptr();
         // SAFETY: a cell of our own, not shared between threads.
         unsafe {
@@ -71,22 +76,41 @@ impl Head {
         value
     }
 
-    /// `<digits> CR LF`: the value and the bytes taken.
+    /// `<digits> CR LF`, at most seven of them: the value and the bytes taken. All at once, for the verifier's sake.
     #[inline(always)]
     pub fn number(&self, at: u32) -> Option<(u32, u32)> {
-        let mut value = 0;
-        for i in 0..9 {
-            let byte = self.byte(at + i);
-            if byte == b'\r' {
-                return (i > 0).then_some((value, i + 2));
-            }
-            let digit = u32::from(byte.wrapping_sub(b'0'));
-            if digit > 9 {
-                return None;
-            }
-            value = value * 10 + digit;
+        const ZEROES: u64 = 0x3030_3030_3030_3030;
+        const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+        let word = self.word(at);
+        let end = marks(word, b'\r');
+        let digits = end.trailing_zeros() / 8;
+        if end == 0 || digits == 0 {
+            return None;
         }
-        None
+        // As if it were eight digits.
+        let text = word << (64 - 8 * digits) | ZEROES >> (8 * digits);
+        // Whatever is not between '0' and '9' has another upper half, or gets one by six.
+        if (text & HIGH) | ((text.wrapping_add(ZEROES / 8) & HIGH) >> 4) != ZEROES | (ZEROES >> 4) {
+            return None;
+        }
+        // Pairs, then fours, then all.
+        let pairs = (text & !HIGH).wrapping_mul(10 * 256 + 1) >> 8;
+        let fours = (pairs & 0x00ff_00ff_00ff_00ff).wrapping_mul(100 * 65_536 + 1) >> 16;
+        let value = (fours & 0x0000_ffff_0000_ffff).wrapping_mul((10_000 << 32) + 1) >> 32;
+        Some((value as u32, digits + 2))
+    }
+
+    /// The bytes of a line of at most fourteen, with its CR LF.
+    #[inline(always)]
+    pub fn short_line(&self, at: u32) -> Option<u32> {
+        let (first, second) = (marks(self.word(at), b'\r'), marks(self.word(at + 8), b'\r'));
+        if first != 0 {
+            Some(first.trailing_zeros() / 8 + 2)
+        } else if second != 0 {
+            Some(second.trailing_zeros() / 8 + 10)
+        } else {
+            None
+        }
     }
 }
 

@@ -76,23 +76,26 @@ struct Lines {
 /// Eight bytes at a time, for it is the verifier that has to walk through all of them.
 #[inline(always)]
 fn lines(head: &Head) -> Option<Lines> {
+    const STEPS: u32 = super::HEAD_BYTES as u32 / 8 + 40;
     const NAME: [&[u8; 8]; 2] = [b"\ncontent", b"-length:"];
     // Upper and lower case differ in one bit, which none of the signs needs here.
     const CASE: u64 = 0x2020_2020_2020_2020;
     let differs = |at, part: &[u8; 8]| (head.word(at) ^ u64::from_le_bytes(*part)) & !CASE;
-    let mut length_at = 0;
-    for i in 0..super::HEAD_BYTES as u32 / 8 {
-        if i * 8 >= head.seen {
-            return None;
-        }
-        let mut ends = marks(head.word(i * 8), b'\n');
-        // Three lines in eight bytes are none that matter.
-        for _ in 0..2 {
-            if ends == 0 {
-                break;
+    let (mut i, mut length_at) = (0, 0);
+    let mut ends = marks(head.word(0), b'\n');
+    // A step for each word, and one for each line.
+    for _ in 0..STEPS {
+        if ends == 0 {
+            i = head.forget(i + 8);
+            if i >= head.seen {
+                return None;
             }
-            let at = head.forget(i * 8 + ends.trailing_zeros() / 8);
-            if head.byte(at + 1) == b'\r' && head.byte(at) == b'\n' {
+            ends = marks(head.word(i), b'\n');
+        } else {
+            let at = head.forget(i + ends.trailing_zeros() / 8);
+            ends &= ends - 1;
+            // The mark behind another one may be none.
+            if u16::from_le_bytes([head.byte(at), head.byte(at + 1)]) == u16::from_le_bytes(*b"\n\r") {
                 let end = at + 3;
                 let whole = end <= head.seen && head.byte(at + 2) == b'\n';
                 return whole.then_some(Lines { end, length_at });
@@ -100,9 +103,8 @@ fn lines(head: &Head) -> Option<Lines> {
             if differs(at, NAME[0]) | differs(at + 8, NAME[1]) == 0 {
                 length_at = at + 16;
             }
-            length_at = head.forget(length_at);
-            ends &= ends - 1;
         }
+        (i, length_at, ends) = (head.forget(i), head.forget(length_at), head.forget_all(ends));
     }
     None
 }

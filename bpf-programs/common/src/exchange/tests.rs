@@ -303,3 +303,37 @@ fn totals_wrap() {
     new.subtract(&before);
     assert_eq!((new.classes[2], new.latency_ns), (2, 6));
 }
+
+#[test]
+fn numbers_and_lines() {
+    let head = |text: &str| {
+        let mut head = Head::empty();
+        head.append(text.as_bytes());
+        head
+    };
+    for (text, number) in [
+        ("0\r\n", Some((0, 3))),
+        ("7\r\n$1\r\n", Some((7, 3))),
+        ("1024\r\n", Some((1024, 6))),
+        ("0000123\r\n", Some((123, 9))),
+        ("9999999\r\n", Some((9_999_999, 9))),
+        ("12345678\r\n", None),
+        ("\r\n", None),
+        ("", None),
+        ("-1\r\n", None),
+        ("1:2\r\n", None),
+        ("1/2\r\n", None),
+        ("1a\r\n", None),
+        ("\u{7f}\r\n", None),
+        ("12", None),
+    ] {
+        assert_eq!(head(text).number(0), number, "{text:?}");
+    }
+    for value in (0..10_000_000).step_by(37) {
+        let text = format!("*{value}\r\n");
+        assert_eq!(head(&text).number(1), Some((value, text.len() as u32 - 1)));
+    }
+    assert_eq!(head("OK\r\n").short_line(0), Some(4));
+    assert_eq!(head("12345678901234\r\n").short_line(0), Some(16));
+    assert_eq!(head("1234567890123456\r\n").short_line(0), None);
+}
