@@ -1,6 +1,9 @@
 use super::{ByteSize, Pattern};
 use serde::{Deserialize, Serialize};
-use tarsier_common::{DNS_PORTS, exchange::protocol};
+use tarsier_common::{
+    DNS_PORTS,
+    exchange::{self, protocol},
+};
 
 /// What processes say to each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +19,7 @@ pub struct L7 {
     pub http_leave_out: Vec<Pattern>,
     pub redis: bool,
     pub postgres: bool,
+    pub memcached: bool,
     /// Counts in the kernel what is simple enough; off, all of it is read.
     pub kernel_lane: bool,
     pub ring_bytes: ByteSize,
@@ -32,16 +36,19 @@ impl L7 {
     /// Those on TCP connections: a bit for each.
     pub fn protocols(&self) -> u32 {
         let bit = |on: bool, protocol: u8| u32::from(on) << protocol;
-        bit(self.http, protocol::HTTP) | bit(self.redis, protocol::REDIS) | bit(self.postgres, protocol::POSTGRES)
+        bit(self.http, protocol::HTTP)
+            | bit(self.redis, protocol::REDIS)
+            | bit(self.postgres, protocol::POSTGRES)
+            | bit(self.memcached, protocol::MEMCACHED)
     }
 
     /// Those of them that the kernel may count: it sees no more than a status of what would have to be left out.
     pub fn countable(&self) -> u32 {
-        match (self.kernel_lane, self.http_leave_out.is_empty()) {
-            (false, _) => 0,
-            (true, true) => self.protocols(),
-            (true, false) => self.protocols() & !(1 << protocol::HTTP),
+        if !self.kernel_lane {
+            return 0;
         }
+        let unseen = u32::from(!self.http_leave_out.is_empty()) << protocol::HTTP;
+        self.protocols() & exchange::COUNTABLE & !unseen
     }
 }
 
@@ -54,6 +61,7 @@ impl Default for L7 {
             http_leave_out: Vec::new(),
             redis: true,
             postgres: true,
+            memcached: true,
             kernel_lane: true,
             ring_bytes: ByteSize(4 << 20),
         }
@@ -67,13 +75,13 @@ mod tests {
     #[test]
     fn what_is_to_be_left_out_is_not_counted_unseen() {
         let all = L7::default();
-        assert_eq!((all.protocols(), all.countable()), (0b1110, 0b1110));
+        assert_eq!((all.protocols(), all.countable()), (0b1_1110, 0b1110));
         let left_out = L7 {
             http_leave_out: vec!["^/health".parse().unwrap()],
             redis: false,
             ..L7::default()
         };
-        assert_eq!((left_out.protocols(), left_out.countable()), (0b1010, 0b1000));
+        assert_eq!((left_out.protocols(), left_out.countable()), (0b1_1010, 0b1000));
         let read = L7 {
             kernel_lane: false,
             ..L7::default()

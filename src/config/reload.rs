@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// Keys that change while the agent runs, with all below them. A key that is not among these keeps its value whatever the
 /// file says by then: a half of a change would be worse than none.
-pub const LIVE: [&str; 10] = [
+pub const LIVE: [&str; 11] = [
     "http.scrape_timeout",
     "log.level",
     "filters",
@@ -14,6 +14,7 @@ pub const LIVE: [&str; 10] = [
     "l7.http_leave_out",
     "l7.redis",
     "l7.postgres",
+    "l7.memcached",
     "l7.kernel_lane",
 ];
 

@@ -4,6 +4,7 @@ mod line;
 use super::{
     dialogue::{Dialogue, Exchange, Handover, Hearer, Side, Status},
     http::Http,
+    memcached::Memcached,
     postgres::Postgres,
     redis::Redis,
     sums::Sums,
@@ -481,6 +482,7 @@ fn dialogue(protocol: Protocol) -> Option<Box<dyn Dialogue>> {
         Protocol::Http => Box::new(Http::new()),
         Protocol::Redis => Box::new(Redis::new()),
         Protocol::Postgres => Box::new(Postgres::new()),
-        Protocol::Dns | Protocol::Memcached => return None,
+        Protocol::Memcached => Box::new(Memcached::new()),
+        Protocol::Dns => return None,
     })
 }

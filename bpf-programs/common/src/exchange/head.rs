@@ -114,6 +114,18 @@ impl Head {
     }
 }
 
+/// A word of eight bytes that begins with those, and the mask of what of it counts.
+pub(super) const fn word_of(text: &[u8]) -> (u64, u64) {
+    let (mut word, mut mask) = (0, 0);
+    let mut rest = text;
+    while let [before @ .., last] = rest {
+        word = word << 8 | *last as u64;
+        mask = mask << 8 | 0xff;
+        rest = before;
+    }
+    (word, mask)
+}
+
 /// The high bit of every byte that equals `wanted`; behind the first, perhaps also of one that does not.
 #[inline(always)]
 pub(super) fn marks(word: u64, wanted: u8) -> u64 {

@@ -1,27 +1,21 @@
 //! HTTP/1.x: a request whose head ends in its segment, and the status lines of replies.
-use super::{Head, Reason, head::marks, walk::Requests};
+use super::{
+    Head, Reason,
+    head::{marks, word_of},
+    walk::Requests,
+};
 
-/// A method as eight bytes with the space behind it, and the mask of what of them counts.
-const fn method(name: &[u8]) -> (u64, u64) {
-    let (mut word, mut mask, mut i) = (0, 0, 0);
-    while i < name.len() {
-        word |= (name[i] as u64) << (8 * i);
-        mask |= 0xff << (8 * i);
-        i += 1;
-    }
-    (word, mask)
-}
-
+/// With the space behind it, and where what is asked for begins.
 const METHODS: [((u64, u64), u32); 9] = [
-    (method(b"GET "), 4),
-    (method(b"PUT "), 4),
-    (method(b"POST "), 5),
-    (method(b"HEAD "), 5),
-    (method(b"PATCH "), 6),
-    (method(b"TRACE "), 6),
-    (method(b"DELETE "), 7),
-    (method(b"OPTIONS "), 8),
-    (method(b"CONNECT "), 8),
+    (word_of(b"GET "), 4),
+    (word_of(b"PUT "), 4),
+    (word_of(b"POST "), 5),
+    (word_of(b"HEAD "), 5),
+    (word_of(b"PATCH "), 6),
+    (word_of(b"TRACE "), 6),
+    (word_of(b"DELETE "), 7),
+    (word_of(b"OPTIONS "), 8),
+    (word_of(b"CONNECT "), 8),
 ];
 
 #[inline(always)]

@@ -10,6 +10,7 @@
 //! - Redis' inline commands, which look like nothing, and that a client has asked for no replies.
 mod head;
 mod http;
+mod memcached;
 mod postgres;
 mod reason;
 mod redis;
@@ -34,6 +35,9 @@ pub mod protocol {
     pub const MEMCACHED: u8 = 4;
     pub const COUNT: u8 = 5;
 }
+
+/// Bit by `protocol`: those of which the matcher can count requests.
+pub const COUNTABLE: u32 = 1 << protocol::HTTP | 1 << protocol::REDIS | 1 << protocol::POSTGRES;
 
 /// Who handles the socket.
 pub mod lane {

@@ -292,6 +292,41 @@ fn what_is_not_to_be_counted_here_is_handed_on() {
 }
 
 #[test]
+fn memcached_is_recognised_and_handed_on() {
+    let binary = b"\x80\0\0\x03\0\0\0\0\0\0\0\x03\0\0\0\x07\0\0\0\0\0\0\0\0foo".as_slice();
+    let long = [b"set foo 0 60 5000\r\n".as_slice(), &[b'x'; 5000], b"\r\n"].concat();
+    for request in [
+        b"get foo\r\n".as_slice(),
+        b"gets a b c\r\n",
+        b"set foo 0 60 2\r\nhi\r\n",
+        b"incr n 5\r\n",
+        b"gat 30 a b\r\n",
+        b"mg foo v\r\n",
+        b"prepend foo 0 0 1\r\na\r\n",
+        &long,
+        binary,
+    ] {
+        let mut exchange = Exchange::default();
+        play_on(&mut exchange, &[(SEND, request)], false, COUNTABLE);
+        assert_eq!(
+            (exchange.protocol, reason(&exchange)),
+            (protocol::MEMCACHED, "configured"),
+            "{request:?}"
+        );
+    }
+    for other in [
+        b"get lost, everybody".as_slice(),
+        b"set \r\n",
+        b"getting there\r\n",
+        b"\x80\x01 and so on, no header of it",
+    ] {
+        let mut exchange = Exchange::default();
+        play_on(&mut exchange, &[(SEND, other)], false, COUNTABLE);
+        assert_eq!(exchange.protocol, 0, "{other:?}");
+    }
+}
+
+#[test]
 fn totals_wrap() {
     let mut before = Totals::default();
     before.classes[2] = u32::MAX;

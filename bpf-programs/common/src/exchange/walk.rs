@@ -1,5 +1,5 @@
 //! What walks through heads, one by one.
-use super::{Head, Reason, http, postgres, protocol, redis};
+use super::{Head, Reason, http, memcached, postgres, protocol, redis};
 
 pub(super) struct Requests {
     pub count: u32,
@@ -74,6 +74,8 @@ fn recognise(head: &Head, len: u32, protocols: u32) -> u8 {
         protocol::REDIS
     } else if wanted(protocol::POSTGRES) && postgres::is_request(head, len) {
         protocol::POSTGRES
+    } else if wanted(protocol::MEMCACHED) && memcached::is_request(head, len) {
+        protocol::MEMCACHED
     } else {
         0
     }

@@ -1,0 +1,61 @@
+//! Memcached: what its clients begin with, as text and binary. Nothing of it is counted in the kernel.
+use super::{Head, head::word_of};
+
+/// A command as eight bytes with the space behind it, and the mask of what of them counts.
+const COMMANDS: [((u64, u64), u32); 17] = [
+    (word_of(b"get "), 4),
+    (word_of(b"gat "), 4),
+    (word_of(b"set "), 4),
+    (word_of(b"add "), 4),
+    (word_of(b"cas "), 4),
+    (word_of(b"gets "), 5),
+    (word_of(b"gats "), 5),
+    (word_of(b"incr "), 5),
+    (word_of(b"decr "), 5),
+    (word_of(b"touch "), 6),
+    (word_of(b"delete "), 7),
+    (word_of(b"append "), 7),
+    (word_of(b"prepend "), 8),
+    (word_of(b"replace "), 8),
+    (word_of(b"mg "), 3),
+    (word_of(b"ms "), 3),
+    (word_of(b"md "), 3),
+];
+
+const BINARY_REQUEST: u8 = 0x80;
+const BINARY_HEADER: u32 = 24;
+const BINARY_OPCODES: u8 = 0x40;
+
+#[inline(always)]
+pub(super) fn is_request(head: &Head, len: u32) -> bool {
+    is_text(head, len) || is_binary(head, len)
+}
+
+/// A command with a key, and the end of a line at the end of the segment, where that is to be seen.
+#[inline(always)]
+fn is_text(head: &Head, len: u32) -> bool {
+    let begin = head.word(0);
+    let mut key = 0;
+    for ((word, mask), at) in COMMANDS {
+        if begin & mask == word {
+            key = at;
+        }
+    }
+    if key == 0 || head.seen < key + 3 || head.byte(key) <= b' ' {
+        return false;
+    }
+    head.seen < len || (head.byte(len - 2) == b'\r' && head.byte(len - 1) == b'\n')
+}
+
+#[inline(always)]
+fn is_binary(head: &Head, len: u32) -> bool {
+    let key = u32::from(head.byte(2)) << 8 | u32::from(head.byte(3));
+    let body = head.be32(8);
+    head.byte(0) == BINARY_REQUEST
+        && head.seen >= BINARY_HEADER
+        && head.byte(1) < BINARY_OPCODES
+        // The type of the data, and what older versions called reserved.
+        && head.byte(5) == 0
+        && key + u32::from(head.byte(4)) <= body
+        && (head.seen < len || BINARY_HEADER + body <= len)
+}
