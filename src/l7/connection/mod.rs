@@ -486,3 +486,6 @@ fn dialogue(protocol: Protocol) -> Option<Box<dyn Dialogue>> {
         Protocol::Dns => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;
