@@ -44,6 +44,7 @@ pub struct Exchange {
 pub struct Asked {
     /// HTTP's method, Redis' command, SQL's first word: in capitals.
     pub verb: Box<str>,
+    /// Empty where only the verb is wanted.
     pub text: Box<str>,
 }
 
@@ -56,6 +57,11 @@ impl Asked {
 pub trait Hearer {
     /// Somebody wants to know what is asked, not only how often.
     fn watches(&self) -> bool;
+
+    /// The same, of the text of what is asked: without it the verb is all that is kept.
+    fn watches_text(&self) -> bool {
+        self.watches()
+    }
 
     /// Requests for that target are not to be counted, nor told of. HTTP only: path and query, as they were sent.
     fn leaves_out(&self, target: &[u8]) -> bool;

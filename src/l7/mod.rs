@@ -9,6 +9,7 @@ pub mod memcached;
 pub mod postgres;
 pub mod redis;
 mod sums;
+pub mod watch;
 
 pub use connection::{Begin, Between, Counted, Part};
 
@@ -17,7 +18,9 @@ use crate::{
     decode::{DnsAnswered, DnsRequests, DnsUnanswered, Exchanges, Owner, Unparsed, UnparsedReason},
 };
 use connection::Connections;
+use std::collections::BTreeMap;
 use sums::Sums;
+use watch::{Told, Watch};
 
 /// What segments come by: of datagrams each is a message, of a stream any piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,6 +112,10 @@ pub struct Output {
     pub unanswered: Vec<DnsUnanswered>,
     pub unparsed: Vec<Unparsed>,
     pub exchanges: Vec<Exchanges>,
+    /// In the order in which they were answered; of those that are watched alone.
+    pub told: Vec<Told>,
+    /// More of them, by tgid.
+    pub untold: BTreeMap<u32, u64>,
     /// Sockets, by cookie, of whose words nothing can be made: the kernel may keep them.
     pub given_up: Vec<u64>,
     /// Those that have ended.
@@ -133,6 +140,11 @@ impl Sessions {
     /// Requests for such targets are not counted from now on.
     pub fn leave_out(&mut self, targets: &[Pattern]) {
         self.connections.leave_out(targets);
+    }
+
+    /// Exchanges of those are told of from now on, and of nobody else.
+    pub fn watch(&mut self, watch: Watch) {
+        self.connections.watch(watch);
     }
 
     pub fn apply(&mut self, segment: &Segment<'_>) {

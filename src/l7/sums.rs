@@ -1,5 +1,5 @@
 //! What one reading adds up to.
-use super::Output;
+use super::{Output, watch::Telling};
 use crate::{
     base::ids::ProcKey,
     decode::{
@@ -24,6 +24,7 @@ pub(super) struct Sums {
     /// Of servers: who has asked is not told.
     served: BTreeMap<(ProcKey, Protocol), Exchanges>,
     exchanges: Vec<Exchanges>,
+    pub(super) telling: Telling,
 }
 
 /// What a request counts under.
@@ -93,6 +94,7 @@ impl Sums {
             unparsed,
             served,
             mut exchanges,
+            telling,
         } = std::mem::take(self);
         exchanges.extend(served.into_values());
         let request = |((_, role, question_type, domain, status), (owner, latency))| DnsRequests {
@@ -116,6 +118,8 @@ impl Sums {
             unanswered: unanswered.into_iter().map(unanswered_row).collect(),
             unparsed: unparsed.into_iter().map(unparsed_row).collect(),
             exchanges,
+            told: telling.told,
+            untold: telling.left_out,
             ..Output::default()
         }
     }

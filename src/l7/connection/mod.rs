@@ -8,6 +8,7 @@ use super::{
     postgres::Postgres,
     redis::Redis,
     sums::Sums,
+    watch::{Watch, Wishes},
 };
 use crate::{
     base::{ids::NetnsId, table::Table},
@@ -117,7 +118,7 @@ pub(super) struct Connections {
     ended: Vec<u64>,
     buffered: usize,
     evicted: u64,
-    leave_out: Vec<Pattern>,
+    wishes: Wishes,
 }
 
 /// What a dialogue tells of, on its way to the counts.
@@ -125,24 +126,27 @@ struct Ear<'a> {
     between: &'a Between,
     counts: &'a mut Counts,
     sums: &'a mut Sums,
-    leave_out: &'a [Pattern],
+    wishes: &'a Wishes,
 }
 
 impl Hearer for Ear<'_> {
     fn watches(&self) -> bool {
-        false
+        self.wishes.watches(self.between)
+    }
+
+    fn watches_text(&self) -> bool {
+        self.wishes.watch.text && self.watches()
     }
 
     fn leaves_out(&self, target: &[u8]) -> bool {
-        if self.leave_out.is_empty() {
-            return false;
-        }
-        let target = String::from_utf8_lossy(target);
-        self.leave_out.iter().any(|pattern| pattern.is_match(&target))
+        self.wishes.leaves_out(target)
     }
 
     fn exchanged(&mut self, exchange: Exchange) {
         self.counts.add(&exchange);
+        if self.watches() {
+            self.sums.telling.tell(self.between, exchange, self.wishes.watch.text);
+        }
     }
 
     fn unparsed(&mut self, reason: UnparsedReason, count: u64) {
@@ -178,7 +182,7 @@ impl Connection {
     }
 
     /// What is next on that side, and whatever has waited for it.
-    fn hear(&mut self, side: Side, words: Option<&Words<'_>>, sums: &mut Sums, leave_out: &[Pattern]) {
+    fn hear(&mut self, side: Side, words: Option<&Words<'_>>, sums: &mut Sums, wishes: &Wishes) {
         let Some(dialogue) = &mut self.dialogue else { return };
         let line = match side {
             Side::Client => &mut self.client,
@@ -188,7 +192,7 @@ impl Connection {
             between: &self.between,
             counts: &mut self.counts,
             sums,
-            leave_out,
+            wishes,
         };
         let mut hear = |heard: Heard<'_>| match heard {
             Heard::Piece(piece) => dialogue.hear(side, &piece, &mut ear),
@@ -205,7 +209,7 @@ impl Connection {
         }
     }
 
-    fn begin(&mut self, side: Side, begin: &Begin<'_>, sums: &mut Sums, leave_out: &[Pattern]) {
+    fn begin(&mut self, side: Side, begin: &Begin<'_>, sums: &mut Sums, wishes: &Wishes) {
         self.begun = true;
         let (this, other) = match side {
             Side::Client => (&mut self.client, &mut self.server),
@@ -231,26 +235,26 @@ impl Connection {
                 starts: true,
                 payload: begin.carried,
             };
-            self.hear(Side::Client, Some(&words), sums, leave_out);
+            self.hear(Side::Client, Some(&words), sums, wishes);
         }
     }
 
     /// Nobody says any more where it begins.
-    fn begin_anywhere(&mut self, sums: &mut Sums, leave_out: &[Pattern]) {
+    fn begin_anywhere(&mut self, sums: &mut Sums, wishes: &Wishes) {
         self.begun = true;
         let Some(dialogue) = &mut self.dialogue else { return };
         let mut ear = Ear {
             between: &self.between,
             counts: &mut self.counts,
             sums,
-            leave_out,
+            wishes,
         };
         for side in [Side::Client, Side::Server] {
             dialogue.miss(side, 1, UnparsedReason::Gap, &mut ear);
         }
     }
 
-    fn apply(&mut self, side: Side, words: &Words<'_>, sums: &mut Sums, leave_out: &[Pattern]) {
+    fn apply(&mut self, side: Side, words: &Words<'_>, sums: &mut Sums, wishes: &Wishes) {
         let early = side == Side::Server && !self.expects_reply();
         let line = match side {
             Side::Client => &mut self.client,
@@ -258,16 +262,16 @@ impl Connection {
         };
         if (!self.begun || early || line.is_behind(words.position)) && line.hold(words) {
             // It comes later.
-            return self.follow(sums, leave_out);
+            return self.follow(sums, wishes);
         }
         if !self.begun {
-            self.begin_anywhere(sums, leave_out);
+            self.begin_anywhere(sums, wishes);
         }
         while self.waits_before(side, words.position) {
-            self.hear(side, None, sums, leave_out);
+            self.hear(side, None, sums, wishes);
         }
-        self.hear(side, Some(words), sums, leave_out);
-        self.follow(sums, leave_out);
+        self.hear(side, Some(words), sums, wishes);
+        self.follow(sums, wishes);
     }
 
     /// There is one that has waited, and now cannot wait any longer.
@@ -279,12 +283,12 @@ impl Connection {
     }
 
     /// Those that nothing is missing before any more.
-    fn follow(&mut self, sums: &mut Sums, leave_out: &[Pattern]) {
+    fn follow(&mut self, sums: &mut Sums, wishes: &Wishes) {
         while self.begun {
             if self.client.is_due() {
-                self.hear(Side::Client, None, sums, leave_out);
+                self.hear(Side::Client, None, sums, wishes);
             } else if self.server.is_due() && self.expects_reply() {
-                self.hear(Side::Server, None, sums, leave_out);
+                self.hear(Side::Server, None, sums, wishes);
             } else {
                 return;
             }
@@ -292,9 +296,9 @@ impl Connection {
     }
 
     /// Nothing comes that they could wait for.
-    fn release(&mut self, sums: &mut Sums, leave_out: &[Pattern]) {
+    fn release(&mut self, sums: &mut Sums, wishes: &Wishes) {
         if !self.begun && self.is_waiting() {
-            self.begin_anywhere(sums, leave_out);
+            self.begin_anywhere(sums, wishes);
         }
         while self.is_waiting() {
             let side = if self.client.is_waiting() {
@@ -302,19 +306,19 @@ impl Connection {
             } else {
                 Side::Server
             };
-            self.hear(side, None, sums, leave_out);
-            self.follow(sums, leave_out);
+            self.hear(side, None, sums, wishes);
+            self.follow(sums, wishes);
         }
     }
 
-    fn end(&mut self, sums: &mut Sums, leave_out: &[Pattern]) {
-        self.release(sums, leave_out);
+    fn end(&mut self, sums: &mut Sums, wishes: &Wishes) {
+        self.release(sums, wishes);
         if let Some(mut dialogue) = self.dialogue.take() {
             let mut ear = Ear {
                 between: &self.between,
                 counts: &mut self.counts,
                 sums,
-                leave_out,
+                wishes,
             };
             dialogue.end(&mut ear);
         }
@@ -358,12 +362,16 @@ impl Connections {
             ended: Vec::new(),
             buffered: 0,
             evicted: 0,
-            leave_out: Vec::new(),
+            wishes: Wishes::default(),
         }
     }
 
     pub(super) fn leave_out(&mut self, patterns: &[Pattern]) {
-        patterns.clone_into(&mut self.leave_out);
+        patterns.clone_into(&mut self.wishes.leave_out);
+    }
+
+    pub(super) fn watch(&mut self, watch: Watch) {
+        self.wishes.watch = watch;
     }
 
     pub(super) fn apply(&mut self, part: &Part<'_>, sums: &mut Sums) {
@@ -381,7 +389,7 @@ impl Connections {
         connection.last_ns = connection.last_ns.max(part.time_ns);
         self.buffered -= connection.buffered();
         if let Some(begin) = &part.begin {
-            connection.begin(part.side, begin, sums, &self.leave_out);
+            connection.begin(part.side, begin, sums, &self.wishes);
         }
         let words = Words {
             time_ns: part.time_ns,
@@ -390,7 +398,7 @@ impl Connections {
             starts: part.starts,
             payload: part.payload,
         };
-        connection.apply(part.side, &words, sums, &self.leave_out);
+        connection.apply(part.side, &words, sums, &self.wishes);
         self.buffered += connection.buffered();
         if connection.is_waiting() {
             self.waiting.insert(socket);
@@ -412,7 +420,7 @@ impl Connections {
             self.waiting.remove(&socket);
             self.counted.remove(&socket);
             self.buffered -= connection.buffered();
-            connection.end(sums, &self.leave_out);
+            connection.end(sums, &self.wishes);
             sums.exchanges(connection.take());
         }
     }
@@ -428,7 +436,7 @@ impl Connections {
             // Both have to be asked.
             let old = [connection.client.grows_old(now_ns), connection.server.grows_old(now_ns)];
             if old.contains(&true) {
-                connection.release(sums, &self.leave_out);
+                connection.release(sums, &self.wishes);
                 self.counted.insert(socket);
                 if connection.dialogue.is_none() {
                     self.given_up.push(socket);
@@ -464,7 +472,7 @@ impl Connections {
             self.waiting.remove(&socket);
             self.counted.remove(&socket);
             self.buffered -= connection.buffered();
-            connection.end(sums, &self.leave_out);
+            connection.end(sums, &self.wishes);
             sums.exchanges(connection.take());
             self.evicted += 1;
         }

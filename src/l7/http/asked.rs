@@ -4,7 +4,14 @@ use crate::l7::dialogue::Asked;
 
 const ELLIPSIS: &str = "...";
 
-pub(super) fn asked(line: &RequestLine<'_>) -> Asked {
+pub(super) fn asked(line: &RequestLine<'_>, wants_text: bool) -> Asked {
+    Asked {
+        verb: String::from_utf8_lossy(line.method).into(),
+        text: if wants_text { text(line).into() } else { Box::default() },
+    }
+}
+
+fn text(line: &RequestLine<'_>) -> String {
     let target = line.target;
     let query = target.iter().position(|byte| *byte == b'?');
     let path = query.and_then(|at| target.get(..at)).unwrap_or(target);
@@ -19,10 +26,7 @@ pub(super) fn asked(line: &RequestLine<'_>) -> Asked {
         text.truncate(text.floor_char_boundary(limit));
         text.push_str(ELLIPSIS);
     }
-    Asked {
-        verb: String::from_utf8_lossy(line.method).into(),
-        text: text.into(),
-    }
+    text
 }
 
 /// A URI may have a password before its host.

@@ -35,7 +35,7 @@ impl Requests<'_> {
         let sent = Sent {
             method,
             left_out,
-            asked: watched.then(|| Box::new(asked(line))),
+            asked: watched.then(|| Box::new(asked(line, self.hearer.watches_text()))),
         };
         *self.last = method;
         self.pairing.ask(began.time_ns, sent, began.leads, self.hearer);

@@ -89,7 +89,11 @@ impl Postgres {
                 self.message = Some((kind, time_ns));
                 if hearer.watches() {
                     self.capture.begin(kind);
-                    self.texts.get_or_insert_with(|| Box::new(Texts::new()));
+                    let wants_text = hearer.watches_text();
+                    // What was kept when more was wanted goes.
+                    if self.texts.as_ref().is_none_or(|texts| texts.wants_text() != wants_text) {
+                        self.texts = Some(Box::new(Texts::new(wants_text)));
+                    }
                 } else if self.texts.take().is_some() {
                     self.capture.forget();
                 }

@@ -105,11 +105,14 @@ pub(super) struct Texts {
     portals: Names,
     /// Of the batch at hand, and what it is called.
     prepared: Option<(Box<str>, Arc<Asked>)>,
+    /// Otherwise no more than verbs is kept.
+    wants_text: bool,
 }
 
 impl Texts {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(wants_text: bool) -> Self {
         Self {
+            wants_text,
             statements: Names::new(MAX_STATEMENTS),
             portals: Names::new(MAX_PORTALS),
             prepared: None,
@@ -120,8 +123,24 @@ impl Texts {
         self.statements.bytes + self.portals.bytes
     }
 
+    pub(super) fn wants_text(&self) -> bool {
+        self.wants_text
+    }
+
     /// `body`: the begin of what the client says.
     pub(super) fn of(&mut self, kind: u8, body: &[u8]) -> Text {
+        let text = self.whole(kind, body)?;
+        Some(self.wanted(text))
+    }
+
+    fn wanted(&self, whole: Arc<Asked>) -> Arc<Asked> {
+        if self.wants_text || whole.text.is_empty() {
+            return whole;
+        }
+        Arc::new(asked(&whole.verb, ""))
+    }
+
+    fn whole(&mut self, kind: u8, body: &[u8]) -> Text {
         match kind {
             b'Q' => Some(Arc::new(statement(body))),
             b'F' => Some(Arc::new(asked("CALL", "CALL ?"))),
@@ -155,7 +174,7 @@ impl Texts {
             self.prepared = None;
             return;
         };
-        let what = Arc::new(statement(rest));
+        let what = self.wanted(Arc::new(statement(rest)));
         self.prepared = Some((shown(name).into(), what.clone()));
         self.statements.insert(name, what);
     }

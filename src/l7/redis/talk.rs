@@ -109,7 +109,7 @@ impl Talk {
             return hearer.unparsed(UnparsedReason::Crowded, 1);
         }
         let shows = watched && self.unanswered.entries() < MAX_SHOWN;
-        let asked = shows.then(|| Box::new(verb::asked(&command.words)));
+        let asked = shows.then(|| Box::new(verb::asked(&command.words, hearer.watches_text())));
         self.unanswered.push(command.asked_ns, Request { kind, asked });
     }
 

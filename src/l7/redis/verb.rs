@@ -160,7 +160,7 @@ fn shown(word: &[u8]) -> Option<String> {
     fits.then(|| word.iter().map(|byte| char::from(byte.to_ascii_uppercase())).collect())
 }
 
-pub(super) fn asked(words: &Words<'_>) -> Asked {
+pub(super) fn asked(words: &Words<'_>, wants_text: bool) -> Asked {
     let mut verb = shown(words.name).unwrap_or_else(|| "?".to_owned());
     let mut arguments = words.count.saturating_sub(1);
     let is_word = |word: &&[u8]| word.iter().all(|byte| byte.is_ascii_alphabetic() || *byte == b'-');
@@ -169,6 +169,12 @@ pub(super) fn asked(words: &Words<'_>) -> Asked {
     {
         verb = format!("{verb} {second}");
         arguments -= 1;
+    }
+    if !wants_text {
+        return Asked {
+            verb: verb.into(),
+            ..Asked::default()
+        };
     }
     let mut text = verb.clone();
     for _ in 0..arguments.min(MAX_SHOWN) {
