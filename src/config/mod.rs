@@ -24,6 +24,7 @@ pub use reload::{LIVE, Reload};
 pub use sections::{
     Admin, Agent, Conntrack, Containers, Filters, Fqdn, Gc, Host, Http, Identity, Kernel, Label, Log, LogLevel,
     Metrics, Network, Registry, RuntimeClient, Runtimes, SignalFilter, Signals, SocketHook, Standalone, Supervisor,
+    TapDetail,
 };
 pub use size::{ByteSize, ByteSizeError};
 pub use validate::Invalid;

@@ -6,6 +6,7 @@ use serde_json::Value;
 /// file says by then: a half of a change would be worse than none.
 pub const LIVE: [&str; 11] = [
     "http.scrape_timeout",
+    "admin.tap",
     "log.level",
     "filters",
     "metrics.labels",

@@ -30,12 +30,37 @@ impl Default for Http {
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
     pub socket: PathBuf,
+    pub tap: TapDetail,
+}
+
+/// What is told of single requests to who watches them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TapDetail {
+    /// Nobody may watch.
+    Off,
+    /// When, between whom, how long, what came of it, and the verb.
+    #[default]
+    Metadata,
+    /// And what was asked, without its literals.
+    Payload,
+}
+
+impl TapDetail {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Metadata => "metadata",
+            Self::Payload => "payload",
+        }
+    }
 }
 
 impl Default for Admin {
     fn default() -> Self {
         Self {
             socket: PathBuf::from("/run/tarsier/admin.sock"),
+            tap: TapDetail::default(),
         }
     }
 }

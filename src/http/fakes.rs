@@ -1,5 +1,5 @@
 //! For tests: a supervisor, a registry and containers that answer what they are told to, when they are told to.
-use super::scrape::Faces;
+use super::{admin::tap::Taps, scrape::Faces};
 use crate::{
     base::{
         clock::ManualClock,
@@ -22,10 +22,11 @@ use crate::{
         actor::{GetHeldSamples, GetSnapshot, Snapshot, TableSnapshot},
         explain::{ExplainAddress, ExplainProcess},
         lifecycle::Subscribe,
+        members::GetMembers,
         messages::SetFilters,
         state::{Node, RegistryState},
     },
-    supervisor::messages::{ActorRow, Containers, Explainer, GetActors, GetContainers},
+    supervisor::messages::{ActorRow, Containers, EndTap, Explainer, GetActors, GetContainers, SetTap},
     tracer::messages::SetL7,
 };
 use actix::{Actor, Addr, Context, Handler, MessageResult, Recipient, ResponseFuture};
@@ -230,6 +231,11 @@ pub(super) struct FakeSupervisor {
     pub dns: Arc<parking_lot::Mutex<Vec<bool>>>,
     pub proc: Option<std::path::PathBuf>,
     pub config_file: Option<std::path::PathBuf>,
+    pub config: Config,
+    /// Of any container that runs.
+    pub members: Arc<parking_lot::Mutex<std::collections::BTreeSet<u32>>>,
+    pub tapped: Arc<parking_lot::Mutex<Vec<SetTap>>>,
+    pub untapped: Arc<parking_lot::Mutex<Vec<u64>>>,
     #[cfg(feature = "test-hooks")]
     pub broken: Arc<parking_lot::Mutex<Vec<String>>>,
 }
@@ -257,6 +263,10 @@ impl Handler<GetContainers> for FakeSupervisor {
             registry: self.registry.clone().map(Addr::recipient),
             names: None,
             runtimes: None,
+            members: self.registry.as_ref().map(|_| {
+                let ids = self.running.iter().map(|(id, _)| id.clone()).collect();
+                FakeMembers(ids, Arc::clone(&self.members)).start().recipient()
+            }),
             explain: self.explainer.clone().map(|explainer| Explainer {
                 process: explainer.clone().recipient(),
                 address: explainer.recipient(),
@@ -290,6 +300,40 @@ impl Handler<SetL7> for FakeSupervisor {
 
     fn handle(&mut self, message: SetL7, _: &mut Context<Self>) {
         self.dns.lock().push(message.0.dns);
+    }
+}
+
+/// A registry that knows who is in those.
+struct FakeMembers(
+    Vec<ContainerId>,
+    Arc<parking_lot::Mutex<std::collections::BTreeSet<u32>>>,
+);
+
+impl Actor for FakeMembers {
+    type Context = Context<Self>;
+}
+
+impl Handler<GetMembers> for FakeMembers {
+    type Result = MessageResult<GetMembers>;
+
+    fn handle(&mut self, message: GetMembers, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.0.contains(&message.0).then(|| self.1.lock().clone()))
+    }
+}
+
+impl Handler<SetTap> for FakeSupervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: SetTap, _: &mut Context<Self>) {
+        self.tapped.lock().push(message);
+    }
+}
+
+impl Handler<EndTap> for FakeSupervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: EndTap, _: &mut Context<Self>) {
+        self.untapped.lock().push(message.number);
     }
 }
 
@@ -337,10 +381,11 @@ impl FakeSupervisor {
         };
         let worker = worker(self.proc.as_deref().unwrap_or(std::path::Path::new("/proc")));
         let config = Live::new(
-            Config::default(),
+            self.config.clone(),
             self.config_file.clone(),
             config::Overrides::default(),
         );
+        let taps = Arc::new(Taps::new(config.get().admin.tap));
         let supervisor = self.start();
         let faces = Faces {
             ctx,
@@ -355,6 +400,9 @@ impl FakeSupervisor {
             subscribe: supervisor.clone().recipient(),
             filters: supervisor.clone().recipient(),
             l7: supervisor.clone().recipient(),
+            tap: supervisor.clone().recipient(),
+            untap: supervisor.clone().recipient(),
+            taps,
             verbosity: crate::base::logging::Verbosity::new(slog::Level::Info),
             streams: Arc::default(),
             worker,

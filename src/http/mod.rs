@@ -3,6 +3,7 @@
 pub mod api;
 pub mod event;
 pub mod explained;
+pub mod overheard;
 
 mod flight;
 pub mod reload;

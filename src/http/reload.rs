@@ -59,6 +59,7 @@ impl Faces {
         let filters = Arc::new(config.filters.clone());
         let l7 = SetL7(config.l7.clone());
         self.verbosity.set(config.log.level.into());
+        self.taps.set(config.admin.tap);
         self.config.set(config);
         let told = ask(self.filters.send(SetFilters(filters)), self.deadline()).await;
         info!(log, "the configuration was read again"; "changed" => changed.join(", "));

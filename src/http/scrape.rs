@@ -1,7 +1,10 @@
 //! Asks around for what a scrape and the API show, with one deadline for everything.
 //!
 //! Whoever does not answer in time is left out and counted; a core that hangs costs its own samples, not the scrape.
-use super::{admin::events::Streams, flight::Flight};
+use super::{
+    admin::{events::Streams, tap::Taps},
+    flight::Flight,
+};
 use crate::{
     base::{context::Ctx, fqdn::Fqdn, logging::Verbosity},
     collect::worker::Worker,
@@ -20,7 +23,7 @@ use crate::{
         messages::SetFilters,
     },
     runtimes::statistics::Statistics,
-    supervisor::messages::{GetActors, GetContainers},
+    supervisor::messages::{EndTap, GetActors, GetContainers, SetTap},
     tracer::{messages::SetL7, stats::KernelStats},
 };
 use actix::{MailboxError, Recipient};
@@ -49,6 +52,9 @@ pub struct Faces {
     pub subscribe: Recipient<Subscribe>,
     pub filters: Recipient<SetFilters>,
     pub l7: Recipient<SetL7>,
+    pub tap: Recipient<SetTap>,
+    pub untap: Recipient<EndTap>,
+    pub taps: Arc<Taps>,
     /// Of the log.
     pub verbosity: Verbosity,
     pub streams: Arc<Streams>,

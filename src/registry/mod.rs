@@ -9,6 +9,7 @@ mod hooks;
 mod hub;
 pub mod identity;
 pub mod lifecycle;
+pub mod members;
 pub mod messages;
 mod questions;
 mod restarts;

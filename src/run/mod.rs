@@ -19,7 +19,7 @@ use crate::{
     container::{destination::Filter, state::Limits},
     fqdn::actor as fqdn,
     http::{
-        admin::{self, events::Streams},
+        admin::{self, events::Streams, tap::Taps},
         public,
         scrape::Faces,
     },
@@ -182,6 +182,9 @@ async fn agent(
         subscribe: supervisor.clone().recipient(),
         filters: supervisor.clone().recipient(),
         l7: supervisor.clone().recipient(),
+        tap: supervisor.clone().recipient(),
+        untap: supervisor.clone().recipient(),
+        taps: Arc::new(Taps::new(config.admin.tap)),
         verbosity: verbosity.clone(),
         streams: Arc::clone(&streams),
         worker,

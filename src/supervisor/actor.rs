@@ -46,6 +46,7 @@ use crate::{
         kernel::Kernel,
         messages::{SetConntrack, SetRegistry},
         stats::KernelStats,
+        tap::Watch,
     },
 };
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult};
@@ -93,6 +94,7 @@ pub struct Supervisor {
     cores: u64,
     /// They outlive the registry that tells them.
     subscriptions: Vec<Subscribe>,
+    pub(super) watch: Watch,
     pub(super) runtimes: Option<Runtimes>,
     pub(super) ending: bool,
 }
@@ -114,6 +116,7 @@ impl Supervisor {
             waits: BTreeMap::new(),
             cores: 0,
             subscriptions: Vec::new(),
+            watch: Watch::default(),
             ending: false,
         }
     }
@@ -180,6 +183,7 @@ impl Supervisor {
             registry: self.registry.clone().map(Addr::recipient),
             conntrack: self.conntrack.clone().map(Addr::recipient),
             fqdn: self.fqdn.clone().map(names::of_tracer),
+            watch: self.watch.clone(),
             stopped: context.address().recipient(),
         };
         let tracer = TracerActor::start_in_arbiter(&self.parts.tracer_thread, |_| TracerActor::new(blueprint));
@@ -237,6 +241,7 @@ impl Supervisor {
 
     fn tick(&mut self, _: &mut Context<Self>) {
         self.parts.ctx.pulses.beat("main", self.parts.ctx.clock.monotonic_ns());
+        self.forget_taps();
     }
 
     fn collect_garbage(&mut self, context: &mut Context<Self>) {
@@ -399,6 +404,7 @@ impl Handler<GetContainers> for Supervisor {
                 process: registry.clone().recipient(),
                 address: registry.clone().recipient(),
             }),
+            members: self.registry.clone().map(Addr::recipient),
         })
     }
 }

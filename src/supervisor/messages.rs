@@ -6,8 +6,10 @@ use crate::{
     registry::{
         actor::{GetHeldSamples, GetSnapshot},
         explain::{ExplainAddress, ExplainProcess},
+        members::GetMembers,
     },
     runtimes::facade::actor::ExplainLookup,
+    tracer::tap::Tap,
 };
 use actix::{Message, Recipient};
 use serde::Serialize;
@@ -28,6 +30,7 @@ pub struct Containers {
     /// `None` as well where no runtime is asked.
     pub runtimes: Option<Recipient<ExplainLookup>>,
     pub explain: Option<Explainer>,
+    pub members: Option<Recipient<GetMembers>>,
 }
 
 /// Knows why something belongs where it belongs.
@@ -35,6 +38,20 @@ pub struct Containers {
 pub struct Explainer {
     pub process: Recipient<ExplainProcess>,
     pub address: Recipient<ExplainAddress>,
+}
+
+/// A tap begins, or others are to be watched for it. `text`: of all there are.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SetTap {
+    pub tap: Tap,
+    pub text: bool,
+}
+
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct EndTap {
+    pub number: u64,
 }
 
 #[derive(Debug, Message)]

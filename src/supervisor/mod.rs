@@ -7,3 +7,4 @@ pub mod hooks;
 pub mod messages;
 pub mod names;
 pub mod runtimes;
+mod taps;

@@ -12,6 +12,7 @@ use super::{
     kernel::{Kernel, RawBatch},
     said::{Heard, Said},
     stats::{KernelReport, KernelStats, MapFill},
+    tap::{Taps, Watch},
 };
 use crate::{
     base::{
@@ -65,6 +66,7 @@ pub struct TracerActor {
     crowding: Crowding,
     pub(super) files: FilesPasses,
     pub(super) sessions: Said,
+    pub(super) taps: Taps,
     /// Somebody wakes it when the ring of what is said fills up.
     pub(super) watches: bool,
     next_retry_ns: u64,
@@ -112,6 +114,8 @@ pub struct Blueprint {
     pub registry: Option<Recipient<EventBatch>>,
     pub conntrack: Option<Recipient<EventBatch>>,
     pub fqdn: Option<FqdnRecipients>,
+    /// That held for the one before.
+    pub watch: Watch,
     pub stopped: Recipient<TracerStopped>,
 }
 
@@ -135,6 +139,7 @@ impl TracerActor {
             crowding: Crowding::new(blueprint.settings.inventory_interval),
             files: FilesPasses::new(blueprint.settings.files_interval),
             sessions: Said::default(),
+            taps: Taps::new(blueprint.watch, &blueprint.ctx.depths),
             watches: false,
             next_retry_ns: 0,
             last_tick_ns: blueprint.ctx.clock.monotonic_ns(),
@@ -306,9 +311,12 @@ impl TracerActor {
             answers,
             given_up,
             ended,
+            told,
+            untold,
             counts,
             malformed,
         } = self.sessions.take(now);
+        self.taps.share(&told, &untold, now);
         if !given_up.is_empty() || !ended.is_empty() {
             let mut kernel = self.kernel.lock();
             kernel.give_up(&given_up);
@@ -385,6 +393,15 @@ impl TracerActor {
         new
     }
 
+    /// What the kernel counts by itself nobody can tell one by one.
+    pub(super) fn watch(&mut self) {
+        let watch = self.taps.watch();
+        if let Err(error) = self.kernel.lock().watch(&watch.tgids) {
+            slog::warn!(self.ctx.log, "who is watched cannot be told to the kernel"; "error" => #error);
+        }
+        self.sessions.watch(watch);
+    }
+
     fn publish(&self, sockets: usize) {
         let kernel = self.kernel.lock();
         let maps = kernel
@@ -418,6 +435,7 @@ impl Actor for TracerActor {
         self.losses.inventory = true;
         self.kernel.lock().set_l7(&self.settings.l7);
         self.sessions.set(&self.settings.l7);
+        self.watch();
         self.tick(context);
         context.run_interval(self.settings.drain_interval, Self::tick);
     }

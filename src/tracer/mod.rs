@@ -14,5 +14,6 @@ pub mod object;
 mod said;
 mod spills;
 pub mod stats;
+pub mod tap;
 mod units;
 mod wake;

@@ -3,8 +3,12 @@ use crate::{
     base::{ledger::Counts, now::Now},
     config::L7,
     decode::{self, DnsAnswered, Event},
-    l7::{Fill, Limits, Sessions},
+    l7::{
+        Fill, Limits, Sessions,
+        watch::{Told, Watch},
+    },
 };
+use std::collections::BTreeMap;
 use tarsier_common::{ExchangesRecord, kind};
 
 /// What else is bounded is so in `l7`.
@@ -34,6 +38,9 @@ pub(super) struct Heard {
     /// Sockets of which nothing more is wanted, and those that have ended.
     pub(super) given_up: Vec<u64>,
     pub(super) ended: Vec<u64>,
+    /// One by one, of those that are watched, and by tgid how many more there were.
+    pub(super) told: Vec<Told>,
+    pub(super) untold: BTreeMap<u32, u64>,
     pub(super) counts: Counts,
     pub(super) malformed: Counts,
 }
@@ -73,6 +80,10 @@ impl Said {
         }
     }
 
+    pub(super) fn watch(&mut self, watch: Watch) {
+        self.sessions.watch(watch);
+    }
+
     pub(super) fn set(&mut self, l7: &L7) {
         self.sessions.leave_out(&l7.http_leave_out);
     }
@@ -89,6 +100,8 @@ impl Said {
             answers: output.answers,
             given_up: output.given_up,
             ended: output.ended,
+            told: output.told,
+            untold: output.untold,
             counts: std::mem::take(&mut self.counts),
             malformed: std::mem::take(&mut self.malformed),
         }

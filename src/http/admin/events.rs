@@ -66,6 +66,11 @@ impl Streams {
             .ok();
     }
 
+    /// For those who have a stream of another kind.
+    pub(super) fn ending(&self) -> watch::Receiver<bool> {
+        self.ending.subscribe()
+    }
+
     fn enter(self: &Arc<Self>) -> Option<Seat> {
         let entered = self.clients.send_if_modified(|clients| {
             let room = *clients < MAX_CLIENTS;

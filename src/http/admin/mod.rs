@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `GET /api/v1/containers` | [`ContainerList`] |
 //! | `GET /api/v1/containers/{id}` | [`Container`](super::api::Container); the id with its slashes, percent-encoded or not |
+//! | `GET /api/v1/containers/{id}/tap` | a stream of [`Event`](super::overheard::Event)s, see below; an id that itself ends with `/tap` has to be percent-encoded |
 //! | `GET /api/v1/features` | [`Readiness`](super::api::Readiness) |
 //! | `GET /api/v1/ledger` | [`Snapshot`](crate::base::ledger::Snapshot) |
 //! | `GET /api/v1/actors` | [`Actors`] |
@@ -13,9 +14,9 @@
 //! | `GET /api/v1/config` | [`Config`](crate::config::Config) as it is after all its layers and reloads |
 //! | `POST /api/v1/reload` | [`Reloaded`](super::reload::Reloaded): reads the configuration again, as SIGHUP does |
 //!
-//! Everything else is an [`ErrorBody`] with 400 (neither a pid nor an address), 403 (the agent may not look at it),
+//! Everything else is an [`ErrorBody`] with 400 (neither a pid nor an address), 403 (the agent may not look at it, or taps are off),
 //! 404 (no such path, container or process), 405 (another method), 503 (who would know
-//! is being restarted), 422 (the configuration is wrong, and the old one stays), 504 (who would know did not answer within
+//! is being restarted, or 4 taps run already), 422 (the configuration is wrong, and the old one stays), 504 (who would know did not answer within
 //! `http.scrape_timeout`) or, of the stream, 429 (8 clients have
 //! one already).
 //!
@@ -24,6 +25,11 @@
 //! nothing that the agent learns (what it does not, `tarsier_events_dropped_total` tells), and every 10 s without an event one
 //! shows that the agent lives. A client may be 16 384 events behind. Who is further behind gets those, a `lagged` event with the number of events that he missed, and the end; an agent that ends says `ended`.
 //!
+//! A tap is such a stream too, of the requests of one container, made and served: `exchange`s, `dropped` with a number where
+//! there were more than 1024 in a reading or the client had no room, comments as above, and `ended` with the reason as the
+//! last. A client may be 4096 exchanges behind. What is told is for `admin.tap` to say; the log says who has watched, when a
+//! tap begins and when it ends.
+//!
 //! Builds with the feature `test-hooks` also break things: `POST /api/v1/test/panic/{actor}`,
 //! `POST /api/v1/test/block/core?ms=N`, `POST /api/v1/test/lose-event`; 200 with `{}`, or 404 if there is no such thing. And
 //! `POST /api/v1/test/dns-answered?name=HOST&addresses=IP,IP` tells of an answer of a name server.
@@ -31,6 +37,7 @@ pub mod events;
 mod explain;
 #[cfg(feature = "test-hooks")]
 mod hooks;
+pub mod tap;
 
 use super::{
     api::{Actors, ContainerList, ErrorBody},
@@ -63,6 +70,15 @@ pub fn serve(listener: UnixListener, faces: Arc<Faces>) -> io::Result<Server> {
     let faces = Data::from(faces);
     let app = move || App::new().app_data(Data::clone(&faces)).configure(routes);
     let server = HttpServer::new(app)
+        .on_connect(|connection, data| {
+            let stream = connection.downcast_ref::<actix_web::rt::net::UnixStream>();
+            if let Some(peer) = stream.and_then(|stream| stream.peer_cred().ok()) {
+                data.insert(tap::Peer {
+                    uid: peer.uid(),
+                    pid: peer.pid(),
+                });
+            }
+        })
         .workers(1)
         .worker_max_blocking_threads(1)
         .max_connections(MAX_CONNECTIONS)
@@ -79,6 +95,7 @@ pub fn serve(listener: UnixListener, faces: Arc<Faces>) -> io::Result<Server> {
 
 fn routes(app: &mut ServiceConfig) {
     app.service(get("/api/v1/containers", containers))
+        .service(get("/api/v1/containers/{id:.*}/tap", tap::tap))
         .service(get("/api/v1/containers/{id:.*}", container))
         .service(get("/api/v1/features", features))
         .service(get("/api/v1/events", events::events))
@@ -128,6 +145,10 @@ enum ApiError {
     NoPath { path: String },
     #[error("only {allowed} is answered here")]
     Method { allowed: &'static str },
+    #[error("taps are off (admin.tap in the configuration)")]
+    NoTaps,
+    #[error("{taps} taps run already")]
+    Tapped { taps: usize },
     #[error("{clients} clients follow the events already")]
     Crowded { clients: usize },
     #[error("{message}")]
@@ -151,12 +172,12 @@ impl ResponseError for ApiError {
             | Self::Unknown { .. }
             | Self::KernelThread { .. }
             | Self::Own { .. } => StatusCode::NOT_FOUND,
-            Self::Unreadable { .. } => StatusCode::FORBIDDEN,
+            Self::Unreadable { .. } | Self::NoTaps => StatusCode::FORBIDDEN,
             Self::Crowded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Config { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Reading => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Gone { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Gone { .. } | Self::Tapped { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -212,8 +233,12 @@ async fn containers(faces: Data<Faces>) -> Result<Json<ContainerList>, ApiError>
     }))
 }
 
+fn container_id(path: &str) -> ContainerId {
+    ContainerId::from(format!("/{}", path.trim_start_matches('/')))
+}
+
 async fn container(faces: Data<Faces>, path: Path<String>) -> Result<HttpResponse, ApiError> {
-    let id = ContainerId::from(format!("/{}", path.trim_start_matches('/')));
+    let id = container_id(&path);
     let deadline = faces.deadline();
     let list = ask(faces.containers.send(GetContainers), deadline).await;
     let list = list.map_err(faces.silent(SUPERVISOR))?;

@@ -13,7 +13,7 @@ use crate::{
     },
     runtimes::metadata::Metadata,
 };
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 impl RegistryState {
     pub fn explain(&self, tgid: u32) -> Option<ProcessExplained> {
@@ -72,6 +72,14 @@ impl RegistryState {
             filter,
             belongs,
         })
+    }
+
+    /// Those that have not ended. Only who watches one container asks: the index is by process.
+    pub fn members(&self, id: &ContainerId) -> Option<BTreeSet<u32>> {
+        let slot = self.slots.of_id(id)?;
+        let here = |process: &super::Process| process.slot == Some(slot) && process.exited_ns.is_none();
+        let members = self.processes.iter().filter(|(_, process)| here(process));
+        Some(members.map(|(tgid, _)| *tgid).collect())
     }
 
     fn bare(&self, process: &super::Process) -> Belongs {

@@ -2,7 +2,8 @@
 use super::{Kernel, Loaded};
 use crate::{config::L7, tracer::error::KernelError};
 use aya::maps::{Array, HashMap, Map, MapData};
-use tarsier_common::{ExchangesRecord, SPILLED_EXCHANGES, Switches, VERDICTS, map, program};
+use std::{collections::BTreeSet, sync::Arc};
+use tarsier_common::{ExchangesRecord, SPILLED_EXCHANGES, Switches, VERDICTS, WATCHED, map, program};
 use zerocopy::IntoBytes;
 
 pub(super) struct Lanes {
@@ -10,6 +11,8 @@ pub(super) struct Lanes {
     now: Switches,
     verdicts: HashMap<MapData, u64, u32>,
     spilled: HashMap<MapData, u64, ExchangesRecord>,
+    watched: HashMap<MapData, u32, u32>,
+    watched_now: Arc<BTreeSet<u32>>,
 }
 
 impl Lanes {
@@ -20,6 +23,8 @@ impl Lanes {
             now: Switches::default(),
             verdicts: HashMap::try_from(take(map::VERDICTS)?).map_err(typed(map::VERDICTS))?,
             spilled: HashMap::try_from(take(map::SPILLED_EXCHANGES)?).map_err(typed(map::SPILLED_EXCHANGES))?,
+            watched: HashMap::try_from(take(map::WATCHED)?).map_err(typed(map::WATCHED))?,
+            watched_now: Arc::default(),
         })
     }
 
@@ -41,6 +46,27 @@ impl Lanes {
             return Ok(());
         }
         wanted.epoch = self.now.epoch.wrapping_add(1);
+        self.set(wanted)
+    }
+
+    /// A connection looks by itself whether it is one of those: nothing has to be looked at again.
+    pub(super) fn watch(&mut self, tgids: &Arc<BTreeSet<u32>>) -> Result<(), KernelError> {
+        for gone in self.watched_now.difference(tgids) {
+            drop(self.watched.remove(gone));
+        }
+        for new in tgids.difference(&self.watched_now) {
+            // One for which there is no room is counted in the kernel, unseen.
+            drop(self.watched.insert(new, 1, 0));
+        }
+        self.watched_now = Arc::clone(tgids);
+        let watching = u32::from(!tgids.is_empty());
+        if watching == self.now.watching {
+            return Ok(());
+        }
+        self.set(Switches { watching, ..self.now })
+    }
+
+    fn set(&mut self, wanted: Switches) -> Result<(), KernelError> {
         let set = self.switches.set(0, wanted, 0);
         set.map_err(|source| KernelError::Map {
             name: map::SWITCHES,
@@ -51,7 +77,7 @@ impl Lanes {
     }
 
     /// Maps with their entries and limits.
-    pub(super) fn fill(&self) -> [(&'static str, u64, u64); 2] {
+    pub(super) fn fill(&self) -> [(&'static str, u64, u64); 3] {
         [
             (map::VERDICTS, self.verdicts.keys().count() as u64, u64::from(VERDICTS)),
             (
@@ -59,11 +85,21 @@ impl Lanes {
                 self.spilled.keys().count() as u64,
                 u64::from(SPILLED_EXCHANGES),
             ),
+            (map::WATCHED, self.watched.keys().count() as u64, u64::from(WATCHED)),
         ]
     }
 }
 
 impl Kernel {
+    /// Requests of those go to user space one by one, and of nobody else for that reason.
+    pub fn watch(&mut self, tgids: &Arc<BTreeSet<u32>>) -> Result<(), KernelError> {
+        self.watched = Arc::clone(tgids);
+        match &mut self.loaded {
+            Some(loaded) => loaded.lanes.watch(tgids),
+            None => Ok(()),
+        }
+    }
+
     /// What was counted on connections since the last time. Before the ring is read.
     pub fn read_exchanges(&mut self, into: &mut Vec<u8>) -> Result<(), KernelError> {
         let Some(loaded) = &mut self.loaded else { return Ok(()) };

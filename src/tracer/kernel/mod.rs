@@ -27,6 +27,7 @@ use aya::{
     programs::Program,
 };
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
@@ -60,6 +61,8 @@ pub struct Kernel {
     setup: Setup,
     object: Option<&'static [u8]>,
     loaded: Option<Loaded>,
+    /// Processes whose requests somebody wants to see.
+    watched: Arc<BTreeSet<u32>>,
 }
 
 struct Loaded {
@@ -166,6 +169,7 @@ impl Kernel {
             setup,
             object,
             loaded: None,
+            watched: Arc::default(),
         }
     }
 
@@ -209,7 +213,10 @@ impl Kernel {
     pub fn ensure(&mut self, features: &Features, alive: &dyn Fn()) {
         if self.loaded.is_none() {
             match load(&self.setup, self.object) {
-                Ok(loaded) => {
+                Ok(mut loaded) => {
+                    if let Err(error) = loaded.lanes.watch(&self.watched) {
+                        return self.all_degraded(features, &error);
+                    }
                     features.ok(feature::BTF);
                     features.ok(feature::NEWS_RING);
                     self.loaded = Some(loaded);
