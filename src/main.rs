@@ -42,6 +42,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Inspect(args) => cli::inspect::run(&args, &SystemClock, out)?,
         Command::Explain(args) => cli::explain::run(&args, out)?,
         Command::Events(args) => cli::events::run(&args, out)?,
+        Command::Tap(args) => cli::tap::run(&args, out)?,
         Command::Reload(args) => cli::reload::run(&args, out)?,
         Command::Programs(args) => cli::programs::run(&args, out)?,
         Command::Check(args) => cli::check::run(&args, out)?,

@@ -94,7 +94,7 @@ fn render(event: &Event) -> String {
     )
 }
 
-fn time(unix: f64) -> String {
+pub(super) fn time(unix: f64) -> String {
     // The year 9999 is the last that has four digits.
     const LAST: f64 = 253_402_300_799.0;
     let since = Duration::try_from_secs_f64(unix.clamp(0.0, LAST)).unwrap_or_default();

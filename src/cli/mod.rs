@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod programs;
 pub mod ps;
 pub mod reload;
+pub mod tap;
 // Of a recording.
 pub mod replay;
 // How an answer is laid out.
@@ -55,6 +56,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Print what becomes of processes and containers, as it happens
     Events(EventsArgs),
+    /// Print the requests of one container as they are answered: HTTP, Redis, PostgreSQL
+    Tap(TapArgs),
     /// Have a running agent read its configuration again, and say what has changed
     Reload(ReloadArgs),
     /// Show what the eBPF programs of a running agent cost
@@ -204,6 +207,18 @@ pub struct EventsArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct TapArgs {
+    /// As ps shows it, e.g. /system.slice/nginx.service
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
+    /// One object a line, as the agent sends it
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
 pub struct ReloadArgs {
     /// The agent's answer as it is
     #[arg(long)]
@@ -234,6 +249,10 @@ pub enum CliError {
     Client(#[from] ClientError),
     #[error("read too slowly: {lost} more events were missed")]
     Lagged { lost: u64 },
+    #[error("read too slowly")]
+    TooSlow,
+    #[error("the tap has failed, the agent's log says why")]
+    TapFailed,
     #[error("cannot list the processes")]
     Processes(#[from] CollectError),
     #[error("cannot write the answer")]
@@ -292,7 +311,7 @@ fn print_json(out: &mut impl Write, answer: &[u8]) -> Result<(), CliError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::cli) mod tests {
     use super::*;
     use clap::CommandFactory;
 
@@ -356,6 +375,9 @@ mod tests {
             matches!(parse_line("tarsier events --follow --json --admin-socket /s"), Ok(Command::Events(args)) if args.json)
         );
         assert!(
+            matches!(parse_line("tarsier tap /a --json --admin-socket /s"), Ok(Command::Tap(args)) if args.id == "/a")
+        );
+        assert!(
             matches!(parse_line("tarsier reload --json --admin-socket /s"), Ok(Command::Reload(args)) if args.json)
         );
         assert!(matches!(
@@ -398,7 +420,7 @@ mod tests {
         assert!(matches!(parse_line("tarsier run --help"), Err(NoCommand::Asked(text)) if text.contains("--record")));
     }
 
-    struct Closed;
+    pub(in crate::cli) struct Closed;
 
     impl Write for Closed {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {

@@ -1,6 +1,7 @@
 mod explains;
 mod follows;
 mod reloads;
+mod taps;
 
 use super::*;
 use crate::{
@@ -260,6 +261,7 @@ mod methods {
         for path in [
             "containers",
             "containers/a",
+            "containers/a/tap",
             "features",
             "ledger",
             "actors",
