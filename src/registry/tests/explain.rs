@@ -121,3 +121,20 @@ fn addresses() {
     let local = "link_local";
     assert_eq!(fates("169.254.0.1:80"), [local, local, "shown", "shown", "shown"]);
 }
+
+#[test]
+fn who_is_in_a_container() {
+    let mut registry = registry();
+    let service = |tgid| found(tgid, "nginx", "/system.slice/nginx.service");
+    registry.inventory(&inventory([service(2), found(3, "sh", "/"), service(4)]), now(1));
+    let members = |registry: &RegistryState, id: &str| registry.members(&id.into()).map(Vec::from_iter);
+    let nginx = "/system.slice/nginx.service";
+    assert_eq!(members(&registry, nginx), Some(vec![2, 4]));
+    assert_eq!(members(&registry, "/standalone/sh"), Some(vec![3]));
+    assert_eq!(members(&registry, "/nowhere"), None);
+    registry.apply(
+        [started(owner(5, ROOT, "nginx"), 2), exited(owner(2, ROOT, "nginx"))],
+        now(2),
+    );
+    assert_eq!(members(&registry, nginx), Some(vec![4, 5]));
+}

@@ -24,11 +24,12 @@ struct Scene {
 }
 
 impl Scene {
-    /// A container with one process, 7.
+    /// A container with one process, 7, and others.
     fn new(detail: TapDetail) -> Self {
         let mut supervisor = supervisor();
         supervisor.config.admin.tap = detail;
         supervisor.members.lock().insert(7);
+        supervisor.running.push(running("/docker/web", Duration::ZERO));
         Self {
             subscribed: Arc::clone(&supervisor.subscribed),
             members: Arc::clone(&supervisor.members),
@@ -169,9 +170,12 @@ async fn processes_are_followed() {
         was: x.into(),
         runtime: None,
     };
-    scene.tell(&[renamed, started(22, "/docker/web"), started(23, x)], 0);
-    until("the new one", || scene.tgids().contains(&22)).await;
-    assert!(!scene.tgids().contains(&23));
+    scene.tell(&[renamed], 0);
+    scene.until_set(5).await;
+    assert_eq!(scene.tgids(), [20, 21]);
+    scene.tell(&[started(22, "/docker/web"), started(23, x)], 0);
+    scene.until_set(6).await;
+    assert_eq!(scene.tgids(), [20, 21, 22]);
     scene.tell(&[Lifecycle::Restarted], 0);
     until("all is void", || scene.tgids().is_empty()).await;
 }
