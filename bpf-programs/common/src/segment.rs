@@ -124,7 +124,7 @@ pub struct Switches {
 }
 
 /// At most that many records are made of one segment.
-pub const PARTS: u32 = 16;
+pub const PARTS: u32 = 32;
 
 /// Entries of `VERDICTS`, of `SPILLED_EXCHANGES`, of `WATCHED`.
 pub const VERDICTS: u32 = 16_384;
