@@ -17,7 +17,8 @@ test=(
   -:busybox-static containerd:containerd runc:runc dockerd:docker.io podman:podman catatonit:catatonit
   /usr/lib/cni/bridge:containernetworking-plugins -:python3-grpcio
   systemd-nspawn:systemd-container mmdebstrap:mmdebstrap prometheus:prometheus
-  dnsmasq:dnsmasq-base dig:bind9-dnsutils dnsperf:dnsperf go:golang-go python3:python3-minimal
+  dnsmasq:dnsmasq-base dig:bind9-dnsutils dnsperf:dnsperf go:golang-go python3:python3
+  nginx:nginx-light apache2:apache2 ab:apache2-utils node:nodejs wrk:wrk
   qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm cpio:cpio depmod:kmod xz:xz-utils
   mke2fs:e2fsprogs
 )
@@ -30,7 +31,8 @@ bench=(
 dnf_build="gcc gcc-c++ make git ca-certificates"
 dnf_test="iproute nftables iptables-nft util-linux libcap curl jq busybox containerd runc moby-engine podman catatonit \
 containernetworking-plugins python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core \
-qemu-system-aarch64-core cpio kmod xz e2fsprogs dnsmasq bind-utils dnsperf golang python3"
+qemu-system-aarch64-core cpio kmod xz e2fsprogs dnsmasq bind-utils dnsperf golang python3 nginx httpd \
+httpd-tools nodejs wrk"
 dnf_lint="ShellCheck"
 dnf_bench="iproute util-linux bpftool dnsmasq dnsperf nginx wrk redis postgresql-server postgresql-contrib"
 TARGET=aarch64-unknown-linux-gnu
