@@ -15,7 +15,8 @@ build=(cc:build-essential make:make git:git /etc/ssl/certs/ca-certificates.crt:c
 test=(
   ip:iproute2 nft:nftables iptables:iptables unshare:util-linux capsh:libcap2-bin curl:curl jq:jq
   -:busybox-static containerd:containerd runc:runc dockerd:docker.io podman:podman catatonit:catatonit
-  /usr/lib/cni/bridge:containernetworking-plugins -:python3-grpcio
+  /usr/lib/cni/bridge:containernetworking-plugins -:python3-grpcio -:python3-redis -:python3-psycopg2
+  redis-server:redis-server redis-benchmark:redis-tools -:postgresql
   systemd-nspawn:systemd-container mmdebstrap:mmdebstrap prometheus:prometheus
   dnsmasq:dnsmasq-base dig:bind9-dnsutils dnsperf:dnsperf go:golang-go python3:python3
   nginx:nginx-light apache2:apache2 ab:apache2-utils node:nodejs wrk:wrk
@@ -32,7 +33,7 @@ dnf_build="gcc gcc-c++ make git ca-certificates"
 dnf_test="iproute nftables iptables-nft util-linux libcap curl jq busybox containerd runc moby-engine podman catatonit \
 containernetworking-plugins python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core \
 qemu-system-aarch64-core cpio kmod xz e2fsprogs dnsmasq bind-utils dnsperf golang python3 nginx httpd \
-httpd-tools nodejs wrk"
+httpd-tools nodejs wrk redis python3-redis postgresql-server postgresql-contrib python3-psycopg2"
 dnf_lint="ShellCheck"
 dnf_bench="iproute util-linux bpftool dnsmasq dnsperf nginx wrk redis postgresql-server postgresql-contrib"
 TARGET=aarch64-unknown-linux-gnu

@@ -23,8 +23,10 @@ pub enum End {
     Server,
 }
 
-/// By container and status.
-pub type Requests = BTreeMap<String, BTreeMap<String, u64>>;
+/// How many there are of each status.
+pub type Statuses = BTreeMap<String, u64>;
+/// By container.
+pub type Requests = BTreeMap<String, Statuses>;
 
 /// One scrape.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +94,7 @@ impl Metrics {
     }
 
     /// The same of one container.
-    pub fn requests_of(&self, container: &str, protocol: &str, end: End) -> BTreeMap<String, u64> {
+    pub fn requests_of(&self, container: &str, protocol: &str, end: End) -> Statuses {
         self.requests(protocol, end).remove(container).unwrap_or_default()
     }
 
