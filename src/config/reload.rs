@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// Keys that change while the agent runs, with all below them. A key that is not among these keeps its value whatever the
 /// file says by then: a half of a change would be worse than none.
-pub const LIVE: [&str; 11] = [
+pub const LIVE: [&str; 12] = [
     "http.scrape_timeout",
     "admin.tap",
     "log.level",
