@@ -1,5 +1,5 @@
 //! Requests one by one, beside servers that have all they can do.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
@@ -239,13 +239,9 @@ fn expect(agent: &Agent, scene: &Scene, sent: u64) {
     assert!(lost.is_empty(), "{lost:?}");
 }
 
-fn is_ready(tools: &[&str]) -> bool {
-    require_root() && require_tool(tools)
-}
-
 #[test]
 fn what_is_shown_and_what_is_not() {
-    if !is_ready(&["nginx", "curl"]) {
+    if !(require_root() && require_tool(&["nginx", "curl"])) {
         return;
     }
     let scene = Scene::new();
@@ -347,7 +343,7 @@ fn what_is_shown_and_what_is_not() {
 
 #[test]
 fn processes_that_start_later_are_watched_too() {
-    if !is_ready(&["nginx", "curl"]) {
+    if !(require_root() && require_tool(&["nginx", "curl"])) {
         return;
     }
     let scene = Scene::new();
@@ -399,7 +395,7 @@ fn processes_that_start_later_are_watched_too() {
 fn counts_are_the_same_while_taps_come_and_go() {
     const REQUESTS: u64 = 200_000;
     const CONNECTIONS: usize = 8;
-    if !is_ready(&["nginx", "ab"]) {
+    if !(require_root() && require_tool(&["nginx", "ab"])) {
         return;
     }
     let scene = Scene::new();
@@ -443,7 +439,7 @@ fn counts_are_the_same_while_taps_come_and_go() {
 
 #[test]
 fn who_does_not_read_is_dropped_and_told_and_nobody_else_notices() {
-    if !is_ready(&["nginx", "wrk"]) {
+    if !(require_root() && require_tool(&["nginx", "wrk"])) {
         return;
     }
     let scene = Scene::new();
