@@ -80,7 +80,8 @@ impl Stream {
     /// A message begins behind so many bytes of another.
     pub(super) fn stand(&mut self, left: u64) {
         self.place = Place::Known;
-        self.opening = false;
+        // Who takes over from the start hears the client say who it is.
+        self.opening = self.side == Side::Client && left == 0;
         self.within = left > 0;
         self.left = left;
     }

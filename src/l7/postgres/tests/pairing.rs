@@ -262,3 +262,20 @@ fn what_the_kernel_has_begun_goes_on() {
         .server(&[complete(), ready()].concat());
     assert_eq!((talk.statuses(), talk.unparsed()), (vec![Ok], vec![]));
 }
+
+#[test]
+fn who_takes_over_from_the_start_hears_of_a_login() {
+    for opening in [startup(), [ssl_request(), startup()].concat()] {
+        let mut talk = Talk::default();
+        talk.dialogue.take_over(crate::l7::dialogue::Handover::default());
+        let (asks, who) = opening.split_at(opening.len() - startup().len());
+        if !asks.is_empty() {
+            talk.client(asks).server(b"N");
+        }
+        talk.client(who)
+            .server(&welcome())
+            .client(&query("SELECT x"))
+            .server(&[complete(), ready()].concat());
+        assert_eq!((talk.statuses(), talk.unparsed()), (vec![Ok], vec![]));
+    }
+}
