@@ -7,7 +7,11 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use slog::{error, info, warn};
-use std::{error::Error, sync::Arc};
+use std::{error::Error, sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// The kernel takes its time to verify programs.
+const LOADING: Duration = Duration::from_secs(10);
 
 /// `POST /api/v1/reload`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,11 +70,13 @@ impl Faces {
         if !needs_restart.is_empty() {
             warn!(log, "some of the configuration needs a restart"; "keys" => needs_restart.join(", "));
         }
-        told.map_err(ReloadError::Unconfirmed)?;
-        if changed.iter().any(|key| key.starts_with("l7.")) {
-            let told = ask(self.l7.send(l7), self.deadline()).await;
-            told.map_err(ReloadError::Unconfirmed)?;
-        }
+        // Both are told, whatever becomes of one: the next reload would see no change.
+        let switched = if changed.iter().any(|key| key.starts_with("l7.")) {
+            ask(self.l7.send(l7), Instant::now() + LOADING).await
+        } else {
+            Ok(())
+        };
+        told.and(switched).map_err(ReloadError::Unconfirmed)?;
         Ok(Reloaded { changed, needs_restart })
     }
 }

@@ -86,9 +86,10 @@ const TABLE: [Row; 30] = [
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) make: Make,
-    pub(crate) group: Cgroup,
     row: &'static Row,
+    // Ends before the place where it runs.
     held: Vec<(SocketAddr, Running)>,
+    pub(crate) group: Cgroup,
     /// By destination: what there was to be counted.
     pub(crate) sent: BTreeMap<SocketAddr, Statuses>,
 }

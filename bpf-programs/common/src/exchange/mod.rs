@@ -7,7 +7,7 @@
 //! - exchanges before the first request that begins a segment, of a connection that is older than the programs;
 //! - the end of a reply: a second request that is read while the rest of the first reply is still being written is counted,
 //!   with the time of that rest (and, with Redis, perhaps its status);
-//! - Redis' inline commands, which look like nothing, and that a client has asked for no replies.
+//! - Redis' inline commands, which look like nothing.
 mod head;
 mod http;
 mod memcached;
@@ -310,8 +310,8 @@ impl Exchange {
     #[inline(always)]
     fn http_reply(&mut self, segment: &Segment<'_>) -> Result<(), Reason> {
         match http::status(segment.head) {
-            // Interim: the real one follows.
-            Some(status) if status / 100 == 1 && status != 101 => Ok(()),
+            // Interim: the real one follows, perhaps in the same segment.
+            Some(status) if status / 100 == 1 && status != 101 => Err(Reason::Special),
             Some(_) if self.pending == 0 => Err(Reason::Unasked),
             Some(status) => {
                 self.pending = 0;

@@ -27,7 +27,7 @@ pub enum Reason {
     Aggregate,
     /// A reply that does not end with its segment, where its end tells what became of the request.
     LongReply,
-    /// A request that is not answered as others are: a subscription, a prepared statement.
+    /// A request that is not answered as others are: a subscription, a prepared statement, one with an interim reply.
     Special,
     /// HTTP's CONNECT: what follows is something else.
     Connect,

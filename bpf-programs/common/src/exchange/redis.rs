@@ -52,7 +52,7 @@ pub(super) fn requests(head: &Head, len: u32) -> Result<Requests, Reason> {
     Err(Reason::TooMany)
 }
 
-/// Commands that are not answered once each: `[P|S](UN)SUBSCRIBE`, `MONITOR`, `SYNC` and `PSYNC`.
+/// Commands that are not answered once each: `[P|S](UN)SUBSCRIBE`, `MONITOR`, `SYNC`, `PSYNC` and `CLIENT REPLY`.
 #[inline(always)]
 fn is_special(head: &Head, at: u32) -> bool {
     const CASE: u64 = 0x2020_2020;
@@ -65,7 +65,10 @@ fn is_special(head: &Head, at: u32) -> bool {
     .fold(0, |hits, name| {
         hits | (word ^ u64::from(u32::from_le_bytes(*name))).wrapping_sub(1)
     });
-    hits >> 63 != 0
+    // Its second word, with the header before it.
+    let client = word ^ u64::from(u32::from_le_bytes(*b"clie"));
+    let reply = (head.word(at + 8) | CASE << 32) ^ u64::from_le_bytes(*b"$5\r\nrepl");
+    (hits | (client | reply).wrapping_sub(1)) >> 63 != 0
 }
 
 /// Whether the reply that begins the segment is a failure.

@@ -66,9 +66,9 @@ fn http_exchanges_are_counted() {
 }
 
 #[test]
-fn a_slow_reply_lands_in_its_bucket_and_interim_ones_are_none() {
-    let mut segments = vec![(SEND, GET)];
-    segments.extend([(RECEIVE, b"HTTP/1.1 102 Processing\r\n\r\n".as_slice()); 29]);
+fn a_slow_reply_lands_in_its_bucket() {
+    let mut segments = vec![(SEND, b"POST / HTTP/1.1\r\nContent-Length: 29\r\n\r\n".as_slice())];
+    segments.extend([(SEND, b".".as_slice()); 29]);
     segments.push((RECEIVE, OK));
     let e = play(&segments);
     assert_eq!((e.totals.classes[2], e.totals.buckets[3]), (1, 1));
@@ -112,7 +112,18 @@ fn what_is_not_clean_goes_to_the_record_lane_and_nothing_is_lost_on_the_way() {
         (&[(SEND, two.as_slice())][..], "pipelined", 0),
         (&[(SEND, long.as_slice())], "long_head", 0),
         (&[(SEND, chunked)], "no_length", 0),
+        (
+            &[(SEND, b"*3\r\n$6\r\nclient\r\n$5\r\nREPLY\r\n$3\r\nOFF\r\n")],
+            "special",
+            0,
+        ),
+        (&[(SEND, b"*2\r\n$6\r\nCLIENT\r\n$5\r\nGETID\r\n")], "", 1),
         (&[(SEND, GET), (SEND, GET)], "overlap", 1),
+        (
+            &[(SEND, GET), (RECEIVE, b"HTTP/1.1 100 Continue\r\n\r\n")],
+            "special",
+            1,
+        ),
         (&[(SEND, GET), (RECEIVE, b"nonsense, all of it")], "not_a_reply", 1),
         (&[(SEND, GET), (RECEIVE, OK), (RECEIVE, OK)], "unasked", 0),
         (&[(SEND, GET), (RECEIVE, OK), (SEND, b"nonsense")], "not_a_request", 0),
