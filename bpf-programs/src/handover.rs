@@ -56,6 +56,7 @@ unsafe fn describe(conversation: *mut Conversation, moved: &Moved, flags: u8, re
         (*record).len = moved.len;
         (*record).copied = 0;
         (*record).offset = 0;
+        (*record).skipped = 0;
         (*record).pending = (*exchange).pending;
         (*record).asked_ns = (*exchange).asked_ns;
         (*record).rest = (*exchange).rest;
@@ -92,6 +93,7 @@ pub extern "C" fn copy_stream(way: u32, len: u32, pieces: u64, count: u64, base:
 #[inline(always)]
 unsafe fn copy(place: &Place, draft: *mut StreamDraft, way: u32, len: u32) {
     const ROOM: u32 = SEGMENT_MAX as u32;
+    const HALF: u32 = PARTS / 2;
     unsafe {
         let (mut copied, mut parts) = (0, 0);
         for _ in 0..COPY_STEPS {
@@ -122,6 +124,13 @@ unsafe fn copy(place: &Place, draft: *mut StreamDraft, way: u32, len: u32) {
                 parts = unknown(draft, parts + 1);
                 if parts >= PARTS {
                     break;
+                }
+                let left = left.saturating_sub(n);
+                if parts == HALF && place.pieces == 0 && left > HALF * ROOM {
+                    // The end of it, rather than what follows: more often there is nothing but a body in between.
+                    let skipped = left - HALF * ROOM;
+                    (*draft).record.skipped = skipped;
+                    (*draft).within += u64::from(skipped);
                 }
                 part(way, copied, 0);
                 copied = 0;
@@ -168,7 +177,8 @@ unsafe fn hand_over(draft: *mut StreamDraft, copied: u32, last: bool) {
         let bytes = core::slice::from_raw_parts(draft.cast::<u8>(), size);
         let sent = PAYLOAD.output_untyped::<[u8]>(bytes, wake_up()).is_ok();
         count(kind::SEGMENT, if sent { column::SENT } else { column::LOST });
-        (*record).offset += copied;
+        (*record).offset += copied + (*record).skipped;
+        (*record).skipped = 0;
         (*record).flags &= !stream_flag::BEGIN;
     }
 }

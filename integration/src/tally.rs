@@ -239,8 +239,9 @@ impl<'a> Tally<'a> {
     }
 
     /// The same of those who stop at a time. What was under way then, up to so many, may be counted at both ends or at one.
+    /// `may_lose`: what is missing may have been lost, if that is said.
     #[track_caller]
-    pub fn expect_up_to(&self, more: u64) -> Seen {
+    pub fn expect_up_to(&self, more: u64, may_lose: bool) -> Seen {
         let sent = self.sent();
         let is_close = |counted: &(Statuses, u64)| {
             let of = |statuses: &Statuses| statuses.values().sum::<u64>();
@@ -256,10 +257,49 @@ impl<'a> Tally<'a> {
             if seen == last && all_are_close && seen.unparsed.is_empty() {
                 break;
             }
+            if may_lose && seen == last && self.lost() > 0 {
+                let count = |statuses: &Statuses| statuses.values().sum::<u64>();
+                for (name, (counted, timed)) in seen.clients.iter().chain([(&"server".to_owned(), &seen.server)]) {
+                    let counted = count(counted);
+                    let said = counted >= count(&sent) || seen.unparsed.contains_key(name);
+                    assert!(
+                        counted <= count(&sent) + more && counted == *timed && said,
+                        "{name}: sent {sent:?}: {seen:?}"
+                    );
+                }
+                self.check_books();
+                return seen;
+            }
             assert!(watch.elapsed() < PATIENCE, "sent {sent:?}: {seen:?}");
             last = seen;
         }
         self.check_destinations();
+        self.check_books();
+        last
+    }
+
+    /// The same where a segment may be too long to be read as a whole: what is missing then is said.
+    #[track_caller]
+    pub fn expect_or_said(&self) -> Seen {
+        let count = |statuses: &Statuses| statuses.values().sum::<u64>();
+        let mut last = self.seen();
+        let watch = Stopwatch::start();
+        loop {
+            pause(TWO_PASSES);
+            let seen = self.seen();
+            let clients = self.rows.iter().map(|row| (row.name.clone(), count(&row.sent)));
+            let all = clients.chain([("server".to_owned(), count(&self.sent()))]);
+            let is_right = |(name, sent): (String, u64)| {
+                let (counted, timed) = seen.clients.get(&name).unwrap_or(&seen.server);
+                let said = seen.unparsed.get(&name).map_or(0, |said| said.values().sum());
+                count(counted) == *timed && count(counted) <= sent && sent <= count(counted) + said
+            };
+            if seen == last && all.into_iter().all(is_right) {
+                break;
+            }
+            assert!(watch.elapsed() < PATIENCE, "{:?}: {seen:?}", self.differences(&seen));
+            last = seen;
+        }
         self.check_books();
         last
     }

@@ -143,7 +143,7 @@ pub fn part(record: &[u8]) -> Result<Part<'_>, DecodeError> {
         len: if has(raw::stream_flag::LAST) {
             head.len.saturating_sub(head.offset)
         } else {
-            head.copied
+            head.copied.saturating_add(head.skipped)
         },
         starts: head.offset == 0,
         payload,
