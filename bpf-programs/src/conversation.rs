@@ -57,7 +57,9 @@ pub unsafe fn said<const SENT: bool>(sk: *const u8, len: u32, way: u32) {
             look_again(conversation, &*switches);
         }
         let lane = (*conversation).exchange.lane;
-        if lane == lane::OPAQUE {
+        let direction = if SENT { SEND } else { RECEIVE };
+        // What went before the first request does not matter, nor where it went.
+        if lane == lane::OPAQUE || (*addr_of!((*conversation).exchange)).is_tired(direction) {
             return;
         }
         let at = if SENT {

@@ -1,4 +1,4 @@
-//! What the programs that run at every send and receive may cost: three times what a program that does nothing does.
+//! What the programs that run at every send and receive may cost, in multiples of what a program that does nothing does.
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
@@ -6,7 +6,9 @@ use std::{
 };
 use tarsier_integration::{Agent, Metrics, Statistics, require_root};
 
+/// Of what they have nothing to do with, and of a request that is counted where it passes. (Of that 6.5 is the aim.)
 const BUDGET: f64 = 3.0;
+const MATCHED: f64 = 10.0;
 const MESSAGES: u32 = 100_000;
 /// Other work on the machine makes a program slower, none makes it faster.
 const TRIES: u32 = 5;
@@ -23,6 +25,22 @@ fn talk() {
     }
 }
 
+/// Requests and replies on one connection.
+fn ask() {
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: budget\r\n\r\n";
+    const REPLY: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let mut client = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+    let (mut server, _) = listener.accept().expect("one is there");
+    let (mut request, mut reply) = ([0; REQUEST.len()], [0; REPLY.len()]);
+    for _ in 0..MESSAGES / 2 {
+        client.write_all(REQUEST).expect("the other end is there");
+        server.read_exact(&mut request).expect("the other end is there");
+        server.write_all(REPLY).expect("the other end is there");
+        client.read_exact(&mut reply).expect("the other end is there");
+    }
+}
+
 /// Nanoseconds and runs.
 fn spent(metrics: &Metrics, program: &str) -> (f64, f64) {
     let sum = |name: &str| metrics.sum(&format!("tarsier_bpf_program_{name}"), &[("program", program)]);
@@ -36,12 +54,15 @@ fn a_program_at_every_send_and_receive_keeps_its_budget() {
     }
     let _statistics = Statistics::keep().expect("the kernel keeps statistics");
     let mut measured = 0;
-    for (key, value, programs) in [
-        ("L7__DNS", "true", &["l7_sent", "l7_received"][..]),
-        ("L7__DNS", "false", &["io_sent", "io_received"]),
-        ("KERNEL__SOCKET_HOOK", "receive", &["io_consumed"]),
+    let reading = &["l7_sent", "l7_received"][..];
+    let off = "l7: {dns: false, http: false, redis: false, postgres: false, memcached: false}\n";
+    for (config, programs, talk, budget) in [
+        ("", reading, talk as fn(), BUDGET),
+        ("", reading, ask, MATCHED),
+        (off, &["io_sent", "io_received"], talk, BUDGET),
+        ("kernel: {socket_hook: receive}\n", &["io_consumed"], talk, BUDGET),
     ] {
-        let agent = Agent::builder().set(key, value).start();
+        let agent = Agent::builder().config(config).start();
         // Anything else would be another hook of this kernel.
         if !programs
             .iter()
@@ -50,16 +71,17 @@ fn a_program_at_every_send_and_receive_keeps_its_budget() {
             continue;
         }
         let worst = (0..TRIES)
-            .map(|_| measure(&agent, programs))
+            .map(|_| measure(&agent, programs, talk))
             .fold(f64::INFINITY, f64::min);
-        assert!(worst <= BUDGET, "{programs:?} cost {worst:.2} times an empty program");
+        println!("{programs:?} cost {worst:.2} times an empty program, {budget} are allowed");
+        assert!(worst <= budget, "{programs:?} cost {worst:.2} times an empty program");
         measured += 1;
     }
     assert!(measured > 0, "none of them is there");
 }
 
 /// Of the dearest, in multiples of the empty one.
-fn measure(agent: &Agent, programs: &[&str]) -> f64 {
+fn measure(agent: &Agent, programs: &[&str], talk: fn()) -> f64 {
     let all = |metrics: &Metrics| {
         programs
             .iter()

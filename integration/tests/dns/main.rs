@@ -207,7 +207,9 @@ fn a_reload_takes_the_programs_off_and_puts_them_back() {
     if !is_ready() {
         return;
     }
-    let scene = Scene::new(Agent::builder().config("l7: {dns: true}\n"));
+    let scene = Scene::new(
+        Agent::builder().config("l7: {dns: true, http: false, redis: false, postgres: false, memcached: false}\n"),
+    );
     let [v4, _] = scene.server_addresses();
     let client = scene.client_group.id();
     let is = |count: u64| {
@@ -225,12 +227,12 @@ fn a_reload_takes_the_programs_off_and_puts_them_back() {
     };
     ask(scene.client(), "unconnected", &v4, "one.example", 10);
     is(10);
-    scene.reload("l7: {dns: false}\n");
+    scene.reload("l7: {dns: false, http: false, redis: false, postgres: false, memcached: false}\n");
     assert_eq!(scene.agent.feature("dns").state, "off");
     ask(scene.client(), "unconnected", &v4, "one.example", 10);
     eventually(PATIENCE, "the programs that read are gone", || !reads());
     is(10);
-    scene.reload("l7: {dns: true}\n");
+    scene.reload("l7: {dns: true, http: false, redis: false, postgres: false, memcached: false}\n");
     assert!(scene.agent.feature("dns").ok());
     ask(scene.client(), "unconnected", &v4, "one.example", 7);
     is(17);

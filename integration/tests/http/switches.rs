@@ -59,7 +59,7 @@ fn what_is_switched_off_is_not_counted_and_its_programs_are_gone() {
     // Only HTTP, then all that anybody says.
     let off = [
         "l7: {http: false}\n",
-        "l7: {dns: false, http: false, redis: false, postgres: false}\n",
+        "l7: {dns: false, http: false, redis: false, postgres: false, memcached: false}\n",
     ];
     let mut younger = Vec::new();
     for yaml in off {

@@ -133,12 +133,17 @@ pub struct Segment<'a> {
 }
 
 impl Exchange {
+    /// Nothing was found in a while: it is looked at again when the direction turns.
+    #[inline(always)]
+    pub fn is_tired(&self, direction: u8) -> bool {
+        self.lane == lane::LOOKING && self.misses >= PATIENCE && direction == self.turn
+    }
+
     /// How much of the next segment in this direction `advance` will look at.
     #[inline(always)]
     pub fn wanted(&self, direction: u8) -> u32 {
         let is_request = direction == self.role;
         match self.lane {
-            lane::LOOKING if self.misses >= PATIENCE && direction == self.turn => 0,
             lane::LOOKING => HEAD_BYTES as u32,
             lane::KERNEL if is_request && self.rest > 0 => 0,
             lane::KERNEL if is_request => HEAD_BYTES as u32,

@@ -14,6 +14,9 @@ type Segments<'a> = &'a [(u8, &'a [u8])];
 fn play_on(exchange: &mut Exchange, segments: Segments<'_>, flip: bool, countable: u32) {
     for (i, (direction, bytes)) in segments.iter().enumerate() {
         let direction = if flip { SEND + RECEIVE - direction } else { *direction };
+        if exchange.is_tired(direction) {
+            continue;
+        }
         let seen = bytes.len().min(exchange.wanted(direction) as usize);
         let mut head = Head::empty();
         exchange.begin(&mut head, direction);
