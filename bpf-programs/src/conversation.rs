@@ -190,11 +190,11 @@ unsafe fn release(conversation: *mut Conversation) {
 unsafe fn is_given_up(conversation: *mut Conversation) -> bool {
     unsafe {
         let cookie = (*conversation).cookie;
-        if VERDICTS.get_ptr(&cookie).is_none() {
+        if VERDICTS.get_ptr(cookie).is_none() {
             return false;
         }
         (*conversation).exchange.lane = lane::OPAQUE;
-        let _ = VERDICTS.remove(&cookie);
+        let _ = VERDICTS.remove(cookie);
         true
     }
 }
@@ -300,7 +300,7 @@ unsafe fn know(conversation: *mut Conversation, moved: &Moved, up_to: u64) {
 
 #[inline(always)]
 fn is_watched(tgid: u32) -> bool {
-    WATCHED.get_ptr(&tgid).is_some()
+    WATCHED.get_ptr(tgid).is_some()
 }
 
 #[inline(always)]

@@ -137,7 +137,7 @@ unsafe fn tell_end(conversation: *mut Conversation) {
         count(kind::EXCHANGES, column::OBSERVED);
         let outcome = if PAYLOAD.output_untyped::<ExchangesRecord>(record, wake_up()).is_ok() {
             column::SENT
-        } else if SPILLED_EXCHANGES.insert(&record.cookie, record, 0).is_ok() {
+        } else if SPILLED_EXCHANGES.insert(record.cookie, record, 0).is_ok() {
             column::DEFERRED
         } else {
             column::LOST

@@ -73,7 +73,6 @@ fn a_program_at_every_send_and_receive_keeps_its_budget() {
         let worst = (0..TRIES)
             .map(|_| measure(&agent, programs, talk))
             .fold(f64::INFINITY, f64::min);
-        println!("{programs:?} cost {worst:.2} times an empty program, {budget} are allowed");
         assert!(worst <= budget, "{programs:?} cost {worst:.2} times an empty program");
         measured += 1;
     }
