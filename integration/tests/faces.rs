@@ -200,19 +200,15 @@ fn shared_families_look_like_the_go_agents() {
         let help = column(GO_AGENT, "HELP", name).filter(|help| !help.is_empty());
         assert!(help.is_none() || help == column(&text, "HELP", name), "help of {name}");
         let count = format!("{name}_count");
-        let sample = metrics
-            .all(name, &[])
-            .chain(metrics.all(&count, &[]))
-            .next()
-            .unwrap_or_else(|| panic!("no sample of {name}"));
+        let mut samples = metrics.all(name, &[]).chain(metrics.all(&count, &[]));
+        let sample = samples.next().unwrap_or_else(|| panic!("no sample of {name}"));
         assert_eq!(
             sample.labels.keys().cloned().collect::<Vec<_>>().join(" "),
             labels,
             "labels of {name}"
         );
     }
-    // Info and restarts of containers, eight of TCP, two of the node; OOM kills and application types where there are any, and
-    // four of HTTP, for this asks the agent, if a pass has come since.
+    // Of containers, TCP and the node; where there are any, OOM kills, application types, and HTTP: this asks the agent.
     assert!((12..=18).contains(&shared), "{:?}", metrics.types);
 }
 
