@@ -11,7 +11,8 @@ PATH=$PATH:/usr/sbin:/sbin
 export RUSTUP_AUTO_INSTALL=0
 
 # What is needed: a command or a file, and the Debian package that brings it. `-`: only the package will do.
-build=(cc:build-essential make:make git:git /etc/ssl/certs/ca-certificates.crt:ca-certificates)
+build=(cc:build-essential make:make git:git protoc:protobuf-compiler
+  /etc/ssl/certs/ca-certificates.crt:ca-certificates)
 test=(
   ip:iproute2 nft:nftables iptables:iptables unshare:util-linux capsh:libcap2-bin curl:curl jq:jq
   -:busybox-static containerd:containerd runc:runc dockerd:docker.io podman:podman catatonit:catatonit
@@ -29,7 +30,7 @@ bench=(
   ip:iproute2 setpriv:util-linux bpftool:bpftool
   dnsmasq:dnsmasq-base dnsperf:dnsperf nginx:nginx-light wrk:wrk redis-server:redis-server redis-benchmark:redis-tools -:postgresql
 )
-dnf_build="gcc gcc-c++ make git ca-certificates"
+dnf_build="gcc gcc-c++ make git protobuf-compiler ca-certificates"
 dnf_test="iproute nftables iptables-nft util-linux libcap curl jq busybox containerd runc moby-engine podman catatonit \
 containernetworking-plugins python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core \
 qemu-system-aarch64-core cpio kmod xz e2fsprogs dnsmasq bind-utils dnsperf golang python3 nginx httpd \
