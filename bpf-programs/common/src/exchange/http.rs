@@ -41,13 +41,14 @@ pub(super) fn request(head: &Head, len: u32) -> Result<Requests, Reason> {
     if head.byte(0) == b'C' {
         return Err(Reason::Connect);
     }
-    let lines = lines(head).ok_or(Reason::LongHead)?;
-    let end = head.forget(lines.end);
     // POST, PUT, PATCH: the body may also come in segments of its own.
     let has_body = head.byte(0) == b'P';
-    if end == len && !has_body {
+    // Most are alone in their segment.
+    if !has_body && end(head) == len {
         return Ok(Requests { count: 1, rest: 0 });
     }
+    let lines = lines(head).ok_or(Reason::LongHead)?;
+    let end = head.forget(lines.end);
     let none = if has_body { Reason::NoLength } else { Reason::Pipelined };
     let at = head.forget(lines.length_at);
     if at == 0 {
@@ -57,6 +58,35 @@ pub(super) fn request(head: &Head, len: u32) -> Result<Requests, Reason> {
     let (body, _) = head.number(at + space).ok_or(none)?;
     let rest = (end + body).checked_sub(len).ok_or(Reason::Pipelined)?;
     Ok(Requests { count: 1, rest })
+}
+
+/// Behind the first empty line; 0: there is none.
+#[inline(always)]
+fn end(head: &Head) -> u32 {
+    const WORDS: u32 = super::HEAD_BYTES as u32 / 8;
+    let mut found = 0;
+    let mut i = 0;
+    for _ in 0..WORDS {
+        // A line's end with the next one's begin behind it. The first mark is always right, and a wrong one behind it is
+        // seen to be one below.
+        found = marks(head.word(i), b'\n') & marks(head.word(i + 1), b'\r');
+        if found != 0 || i >= head.seen {
+            break;
+        }
+        i += 8;
+    }
+    // However many turns it took: what follows is walked through once.
+    let (found, i) = (head.forget_all(found), head.forget(i));
+    if found == 0 {
+        return 0;
+    }
+    let at = i + found.trailing_zeros() / 8;
+    let is_end = u32::from_le_bytes([head.byte(at), head.byte(at + 1), head.byte(at + 2), 0]);
+    if is_end == u32::from_le_bytes(*b"\n\r\n\0") && at + 3 <= head.seen {
+        at + 3
+    } else {
+        0
+    }
 }
 
 /// What of a head counts.

@@ -163,8 +163,11 @@ impl Exchange {
         } else {
             0
         };
-        for (to, byte) in head.bytes.iter_mut().zip(self.carried) {
-            *to = byte;
+        // Seldom anything.
+        if len > 0 {
+            for (to, byte) in head.bytes.iter_mut().zip(self.carried) {
+                *to = byte;
+            }
         }
         head.seen = len;
         len
@@ -235,10 +238,15 @@ impl Exchange {
             }
             return;
         }
-        if self.carry(segment) {
+        let was_answered = self.carried_len > 0 && self.carried_by != segment.direction;
+        let carries = self.carry(segment);
+        // What was answered was no request's begin: so short is all that is said here.
+        if carries && !was_answered {
             return;
         }
-        self.carried_len = 0;
+        if !carries {
+            self.carried_len = 0;
+        }
         if self.misses < PATIENCE || segment.direction != self.turn {
             self.misses += 1;
         }

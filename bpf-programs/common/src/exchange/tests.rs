@@ -287,7 +287,22 @@ fn what_is_none_of_them_is_given_up() {
     for byte in 0..=255 {
         let one = [byte];
         let e = play(&[(SEND, one.as_slice()), (RECEIVE, one.as_slice())].repeat(30));
-        assert_eq!(e.totals, Totals::default(), "{byte}");
+        assert_eq!((e.lane, e.totals), (lane::OPAQUE, Totals::default()), "{byte}");
+    }
+}
+
+#[test]
+fn one_request_is_told_from_two() {
+    let tail = "x".repeat(40);
+    for len in 0..40 {
+        let path = &tail[..len];
+        let one = format!("GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let e = play(&[(SEND, one.as_bytes())]);
+        assert_eq!((e.lane, e.pending), (lane::KERNEL, 1), "{one}");
+        let e = play(&[(SEND, one.repeat(2).as_bytes())]);
+        assert_eq!(reason(&e), "pipelined", "{one}");
+        let e = play(&[(SEND, one[..one.len() - 1].as_bytes())]);
+        assert_eq!(reason(&e), "long_head", "{one}");
     }
 }
 
