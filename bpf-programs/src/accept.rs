@@ -78,17 +78,26 @@ pub unsafe fn is_inet(sk: *const u8) -> bool {
     family == AF_INET || family == AF_INET6
 }
 
-/// A TCP socket.
+/// A TCP socket. Says whether it was known already who does: nothing changes that.
 #[inline(always)]
-pub unsafe fn used_by_somebody(sk: *const u8) {
+pub unsafe fn used_by_somebody(sk: *const u8) -> bool {
     unsafe {
         let mut socket = storage(sk, 0);
         if socket.is_null() {
             socket = young::slot(young::cookie(sk));
         }
         if !socket.is_null() && (*socket).word & word::SETTLED != 0 {
-            return;
+            return true;
         }
+        first_use(sk, socket);
+    }
+    false
+}
+
+/// Apart, for it is seldom.
+#[inline(always)]
+unsafe fn first_use(sk: *const u8, socket: *mut PerSocket) {
+    unsafe {
         let task = h::bpf_get_current_task_btf() as *const u8;
         if load::<u32>(task, Field::TASK_FLAGS) & PF_KTHREAD != 0 {
             return;

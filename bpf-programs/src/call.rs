@@ -27,7 +27,6 @@ const PIECES: u64 = 4;
 const IOVEC_LEN: u64 = 16;
 const MSGHDR_NAME: u64 = 0;
 const MSGHDR_PIECES: u64 = 16;
-const MSGHDR_PIECE_COUNT: u64 = 24;
 const MMSGHDR_LEN: u64 = 64;
 
 /// One that moves data that way; of that socket, if `is_of` says so.
@@ -103,11 +102,11 @@ impl Call {
     /// The same, where that descriptor was proved to be the socket before. (One that has been closed and opened anew
     /// meanwhile is another socket, on which this hook does not run.)
     #[inline(always)]
-    pub unsafe fn is_known(&self, task: *const u8, sk: *const u8, known: *mut u32) -> bool {
+    pub unsafe fn is_known(&self, task: *const u8, sk: u64, known: *mut u32) -> bool {
         unsafe {
             let fd = self.fd.wrapping_add(1);
             if *known != fd {
-                if !self.is_of(task, sk) {
+                if !is_socket(task, self.fd, sk) {
                     return false;
                 }
                 *known = fd;
@@ -119,7 +118,7 @@ impl Call {
     /// Dearer than all else here.
     #[inline(always)]
     pub unsafe fn is_of(&self, task: *const u8, sk: *const u8) -> bool {
-        unsafe { is_socket(task, self.fd, sk) }
+        unsafe { is_socket(task, self.fd, sk as u64) }
     }
 
     /// The port it goes to, as the caller has said; of several messages, the first one's.
@@ -166,9 +165,11 @@ impl Call {
 #[inline(always)]
 unsafe fn message(header: u64) -> Option<Place> {
     unsafe {
+        // How many there are stands behind where they are.
+        let [pieces, count] = read_user::<[u64; 2]>(header + MSGHDR_PIECES)?;
         Some(Place {
-            pieces: read_user(header + MSGHDR_PIECES)?,
-            count: read_user(header + MSGHDR_PIECE_COUNT)?,
+            pieces,
+            count,
             base: 0,
             len: 0,
         })
@@ -203,7 +204,7 @@ unsafe fn next_of(before: *mut Vector, headers: u64, count: u64) -> Option<u64> 
 
 /// Walks the task's table of descriptors.
 #[inline(always)]
-unsafe fn is_socket(task: *const u8, fd: u32, sk: *const u8) -> bool {
+unsafe fn is_socket(task: *const u8, fd: u32, sk: u64) -> bool {
     unsafe {
         let files: *const u8 = load(task, Field::TASK_FILES);
         if files.is_null() {
@@ -217,7 +218,7 @@ unsafe fn is_socket(task: *const u8, fd: u32, sk: *const u8) -> bool {
         let array: u64 = load(table, Field::TABLE_FILES);
         let file = read_kernel(array + 8 * u64::from(fd));
         let socket = read_kernel(file + offset(Field::FILE_PRIVATE) as u64);
-        read_kernel(socket + offset(Field::SOCKET_SK) as u64) == sk as u64
+        read_kernel(socket + offset(Field::SOCKET_SK) as u64) == sk
     }
 }
 
@@ -283,7 +284,7 @@ pub unsafe fn read_bytes(to: *mut u8, len: u32, base: u64) -> bool {
 #[inline(always)]
 unsafe fn read_user<T: Copy>(address: u64) -> Option<T> {
     unsafe {
-        let mut value = MaybeUninit::<T>::zeroed();
+        let mut value = MaybeUninit::<T>::uninit();
         let result = h::bpf_probe_read_user(
             value.as_mut_ptr().cast(),
             size_of::<T>() as u32,

@@ -4,16 +4,15 @@
 use crate::{
     call::{self, Call, Place},
     handover::record,
-    kernel::{is_kernels, is_own, load, netns, owner},
-    maps::{CONVERSATIONS, Conversation, HEADS, SWITCHES, VERDICTS, WATCHED, address},
+    kernel::load,
+    maps::{Conversation, HEADS, SWITCHES, VERDICTS, WATCHED},
     news::count,
-    segment::{PF_IO_WORKER, PF_KTHREAD, advance},
-    socket::{CREATE, local_address, set_remote},
+    segment::{PF_IO_WORKER, PF_KTHREAD, advance, way},
+    talkers,
     walks::{http_request, postgres_reply, postgres_request, recognise, redis_replies, redis_requests},
 };
 use aya_ebpf::helpers::generated as h;
 use core::{
-    ffi::c_void,
     intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xchg},
     ptr::{addr_of, addr_of_mut, null_mut},
 };
@@ -26,53 +25,63 @@ use tarsier_common::{
 /// Pieces of a call that the matcher looks at.
 const HEAD_PIECES: u32 = 8;
 
+/// What is remembered of a socket on which a process has sent or received. Null: nobody wants to know, or there is no room.
 #[inline(always)]
-pub unsafe fn conversation_of(sk: *const u8, flags: u64) -> *mut Conversation {
+pub unsafe fn begin(sk: *const u8) -> *mut Conversation {
     unsafe {
-        let map = address(&CONVERSATIONS);
-        h::bpf_sk_storage_get(map, sk as *mut c_void, null_mut(), flags) as *mut Conversation
+        let Some(switches) = SWITCHES.get_ptr(0) else {
+            return null_mut();
+        };
+        if (*switches).protocols == 0 {
+            return null_mut();
+        }
+        let conversation = talkers::begin(sk, &*switches);
+        if conversation.is_null() {
+            count(kind::SEGMENT, column::OBSERVED);
+            count(kind::SEGMENT, column::LOST);
+        }
+        conversation
     }
 }
 
-/// A process has sent or received `len` bytes on a TCP socket. `way`: bits of that, constants where this is called.
+/// A process has sent or received `len` bytes on a TCP socket. `way`: bits of that. By itself, for the verifier: it walks
+/// through it once, wherever the conversation is remembered.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn said(conversation: *mut Conversation, len: u32, way: u32) -> u32 {
+    if !conversation.is_null() {
+        unsafe { said_on(conversation, len, way) };
+    }
+    0
+}
+
 #[inline(always)]
-pub unsafe fn said<const SENT: bool>(sk: *const u8, len: u32, way: u32) {
+unsafe fn said_on(conversation: *mut Conversation, len: u32, way: u32) {
     unsafe {
         let Some(switches) = SWITCHES.get_ptr(0) else { return };
         if (*switches).protocols == 0 {
             return;
         }
-        let mut conversation = conversation_of(sk, 0);
-        if conversation.is_null() {
-            conversation = conversation_of(sk, CREATE);
-            if conversation.is_null() {
-                count(kind::SEGMENT, column::OBSERVED);
-                return count(kind::SEGMENT, column::LOST);
-            }
-        }
-        if (*conversation).cookie == 0 {
-            begin(conversation, sk, &*switches);
-        }
         if (*conversation).epoch != (*switches).epoch {
             look_again(conversation, &*switches);
         }
         let lane = (*conversation).exchange.lane;
-        let direction = if SENT { SEND } else { RECEIVE };
+        let sent = way & way::SENT != 0;
+        let direction = if sent { SEND } else { RECEIVE };
         // What went before the first request does not matter, nor where it went.
         if lane == lane::OPAQUE || (*addr_of!((*conversation).exchange)).is_tired(direction) {
             return;
         }
-        let at = if SENT {
-            addr_of_mut!((*conversation).sent)
+        let position = if sent {
+            advance(addr_of_mut!((*conversation).sent), u64::from(len))
         } else {
-            addr_of_mut!((*conversation).received)
+            advance(addr_of_mut!((*conversation).received), u64::from(len))
         };
         let mut moved = Moved {
-            sk,
-            position: advance(at, u64::from(len)),
+            position,
             len,
             way,
-            sent: SENT,
+            sent,
         };
         let outcome = if lane == lane::RECORDS {
             if is_given_up(conversation) {
@@ -116,7 +125,6 @@ impl Outcome {
 }
 
 pub struct Moved {
-    pub sk: *const u8,
     pub position: u64,
     pub len: u32,
     pub way: u32,
@@ -130,29 +138,7 @@ impl Moved {
     }
 }
 
-/// Apart, for the stack's sake, as what follows.
-#[inline(never)]
-unsafe fn begin(conversation: *mut Conversation, sk: *const u8, switches: &Switches) {
-    unsafe {
-        let task = h::bpf_get_current_task_btf() as *const u8;
-        owner(task, &mut *addr_of_mut!((*conversation).owner));
-        let nobodys = load::<u32>(task, Field::TASK_FLAGS) & PF_KTHREAD != 0 || is_kernels(sk);
-        if nobodys || is_own((*conversation).owner.tgid) {
-            (*conversation).exchange.lane = lane::OPAQUE;
-        }
-        let ends = addr_of_mut!((*conversation).ends);
-        let family = load(sk, Field::SK_FAMILY);
-        (*ends).family = family;
-        (*ends).netns = netns::<false>(sk);
-        (*ends).local = local_address::<false>(sk, family);
-        (*ends).local_port = load(sk, Field::SK_PORT);
-        set_remote::<false>(sk, family, &mut (*ends).remote, &mut (*ends).remote_port);
-        (*conversation).epoch = switches.epoch;
-        (*conversation).cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
-    }
-}
-
-/// The configuration has changed: what nobody wanted may be wanted now.
+/// The configuration has changed: what nobody wanted may be wanted now. Apart, for the stack's sake, as what follows.
 #[inline(never)]
 unsafe fn look_again(conversation: *mut Conversation, switches: &Switches) {
     unsafe {
@@ -161,8 +147,7 @@ unsafe fn look_again(conversation: *mut Conversation, switches: &Switches) {
         }
         (*conversation).epoch = switches.epoch;
         let exchange = &mut *addr_of_mut!((*conversation).exchange);
-        let nobodys = is_own((*conversation).owner.tgid);
-        if exchange.lane == lane::OPAQUE && !nobodys {
+        if exchange.lane == lane::OPAQUE && (*conversation).nobodys == 0 {
             exchange.look_again();
         } else if exchange.protocol != 0 && switches.protocols & (1 << exchange.protocol) == 0 {
             exchange.lane = lane::OPAQUE;
@@ -208,7 +193,7 @@ pub unsafe fn place_of(conversation: *mut Conversation, moved: &Moved) -> Option
             return None;
         }
         let call: Call = call::running(task, moved.sent)?;
-        if !call.is_known(task, moved.sk, addr_of_mut!((*conversation).fd)) {
+        if !call.is_known(task, (*conversation).sk, addr_of_mut!((*conversation).fd)) {
             return None;
         }
         call.place(|| addr_of_mut!((*conversation).vector))

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What was counted on a socket goes to user space: by a pass, and at its end.
 use crate::{
-    conversation::conversation_of,
-    maps::{Conversation, PAYLOAD, SPILLED_EXCHANGES, TOTALS_DRAFT, TotalsDraft, telling},
+    maps::{Conversation, PAYLOAD, SPILLED_EXCHANGES, TALKERS, TOTALS_DRAFT, TotalsDraft, telling},
     news::{count, header},
     segment::wake_up,
+    talkers::{self, change},
+    totals::SlotContext,
 };
 use aya_ebpf::{helpers::generated as h, macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::{
     ffi::c_void,
-    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or},
     ptr::{addr_of, addr_of_mut},
 };
 use tarsier_common::{ExchangesRecord, column, exchange::lane, kind, stream_flag};
@@ -28,35 +28,68 @@ pub struct Context {
 pub unsafe extern "C" fn l7_totals(ctx: *const Context) -> i32 {
     unsafe {
         let conversation = (*ctx).value;
-        if (*ctx).sk.is_null() || conversation.is_null() || (*conversation).exchange.protocol == 0 {
-            return 0;
-        }
-        let seq = *(*ctx).meta;
-        let at = addr_of_mut!((*conversation).telling);
-        // Left over where there was no room for the last row of one that has ended.
-        if at.read_volatile() != telling::PASS | telling::CLOSED {
-            if !change(at, 0, telling::PASS) {
-                // It has ended, and that tells.
-                return 0;
-            }
-            row(seq, conversation, 0);
-            if change(at, telling::PASS, 0) {
-                return 0;
-            }
-        }
-        // It has ended meanwhile, and left the telling to this.
-        if row(seq, conversation, stream_flag::END) {
-            count(kind::EXCHANGES, column::OBSERVED);
-            count(kind::EXCHANGES, column::SUMMED);
-            at.write_volatile(telling::CLOSED);
+        if !(*ctx).sk.is_null() && !conversation.is_null() && (*conversation).exchange.protocol != 0 {
+            show(*(*ctx).meta, conversation);
         }
     }
     0
 }
 
+/// The same of those that have a slot.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+pub unsafe extern "C" fn l7_totals_of_slots(ctx: *const SlotContext) -> i32 {
+    unsafe {
+        let index = (*ctx).index;
+        if index.is_null() {
+            return 0;
+        }
+        let Some(slot) = TALKERS.get_ptr_mut(*index) else {
+            return 0;
+        };
+        if addr_of!((*slot).sk).read_volatile() == 0 {
+            return 0;
+        }
+        if talkers::is_abandoned(slot) && talkers::close(slot) {
+            // From here on it is this pass's alone.
+            addr_of_mut!((*slot).telling).write_volatile(telling::PASS | telling::CLOSED);
+        }
+        if show(*(*ctx).meta, slot) {
+            talkers::give_back(slot);
+        }
+    }
+    0
+}
+
+/// `true`: it has ended, and that is told.
 #[inline(always)]
-unsafe fn change(at: *mut u64, from: u64, to: u64) -> bool {
-    unsafe { atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(at, from, to).1 }
+unsafe fn show(seq: *mut c_void, conversation: *mut Conversation) -> bool {
+    unsafe {
+        let at = addr_of_mut!((*conversation).telling);
+        // Left over where there was no room for the last row of one that has ended.
+        if at.read_volatile() != telling::PASS | telling::CLOSED {
+            if !change(at, 0, telling::PASS) {
+                // It has ended, and that tells.
+                return false;
+            }
+            if (*conversation).exchange.protocol != 0 {
+                row(seq, conversation, 0);
+            }
+            if change(at, telling::PASS, 0) {
+                return false;
+            }
+        }
+        // It has ended meanwhile, and left the telling to this.
+        if (*conversation).exchange.protocol != 0 {
+            if !row(seq, conversation, stream_flag::END) {
+                return false;
+            }
+            count(kind::EXCHANGES, column::OBSERVED);
+            count(kind::EXCHANGES, column::SUMMED);
+        }
+        at.write_volatile(telling::CLOSED);
+        true
+    }
 }
 
 const PASS: u32 = 0;
@@ -110,13 +143,19 @@ unsafe fn describe(conversation: *mut Conversation, flags: u8, draft: *mut Total
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn l7_destroy(ctx: BtfTracePointContext) -> i32 {
     unsafe {
-        let conversation = conversation_of(ctx.arg(0), 0);
-        if conversation.is_null() || (*conversation).exchange.protocol == 0 {
+        let sk: *const u8 = ctx.arg(0);
+        let slot = talkers::slot(sk);
+        if !slot.is_null() {
+            if talkers::close(slot) {
+                if (*slot).exchange.protocol != 0 {
+                    tell_end(slot);
+                }
+                talkers::give_back(slot);
+            }
             return 0;
         }
-        let at = addr_of_mut!((*conversation).telling);
-        let before = atomic_or::<u64, u64, { AtomicOrdering::SeqCst }>(at, telling::CLOSED);
-        if before == 0 {
+        let conversation = talkers::stored(sk);
+        if !conversation.is_null() && talkers::close(conversation) && (*conversation).exchange.protocol != 0 {
             tell_end(conversation);
         }
     }

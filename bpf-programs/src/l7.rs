@@ -2,9 +2,10 @@
 //! The hooks of who sends and receives, for those who also want to know what is said.
 use crate::{
     accept::{is_inet, used_by_somebody},
-    conversation::said,
+    conversation::{begin, said},
     kernel::load,
     segment::{MSG_PEEK, is_wanted, segment, way},
+    talkers,
     tcp::IPPROTO_TCP,
 };
 use aya_ebpf::{
@@ -44,16 +45,26 @@ unsafe fn moved<const SENT: bool>(sk: *const u8, result: i32, flags: i32) {
 #[inline(always)]
 unsafe fn stream<const SENT: bool>(sk: *const u8, result: i32, flags: i32) {
     unsafe {
-        used_by_somebody(sk);
+        let mut conversation = talkers::find(sk);
+        if conversation.is_null() {
+            used_by_somebody(sk);
+        } else if (*conversation).settled == 0 && used_by_somebody(sk) {
+            (*conversation).settled = 1;
+        }
         if result <= 0 || flags & MSG_PEEK != 0 {
             return;
         }
         let way = way::STREAM | direction::<SENT>();
-        if is_wanted::<true, SENT>(sk) {
-            segment(sk, result as u32, way);
-        } else {
-            said::<SENT>(sk, result as u32, way);
+        if conversation.is_null() {
+            if is_wanted::<true, SENT>(sk) {
+                return segment(sk, result as u32, way);
+            }
+            conversation = begin(sk);
+            if conversation.is_null() {
+                return;
+            }
         }
+        said(conversation, result as u32, way);
     }
 }
 

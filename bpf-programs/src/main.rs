@@ -24,6 +24,7 @@ mod process;
 mod segment;
 mod socket;
 mod spill;
+mod talkers;
 mod tcp;
 mod totals;
 mod walks;

@@ -8,7 +8,7 @@ use core::{ffi::c_void, ptr::null};
 use tarsier_common::{
     AddressKey, DIRECT_ENTRIES, Ends, ExchangesRecord, FileRecord, FilesPass, HOLDERS, Header, Listener, Owner, Row,
     SEGMENT_MAX, SPILLED_EXCHANGES as SPILLED_ENTRIES, SegmentRecord, SocketRecord, SpillKey, StreamRecord, Sum,
-    SumKey, Switches, VERDICTS as VERDICT_ENTRIES, WATCHED as WATCHED_ENTRIES, YOUNG_SLOTS,
+    SumKey, Switches, TALKER_SLOTS, VERDICTS as VERDICT_ENTRIES, WATCHED as WATCHED_ENTRIES, YOUNG_SLOTS,
     exchange::{Exchange, HEAD_BYTES, Head, Totals},
     kind,
 };
@@ -96,17 +96,11 @@ pub struct Vector {
 /// What is remembered of a TCP socket on which requests may be made.
 #[repr(C)]
 pub struct Conversation {
-    pub exchange: Exchange,
-    /// What of it user space was told.
-    pub shown: Totals,
-    pub owner: Owner,
-    pub ends: Ends,
-    /// Zero until the rest is there.
     pub cookie: u64,
+    /// The socket itself. Zero until the rest is there.
+    pub sk: u64,
     /// A hook is at work on `exchange`.
     pub busy: u64,
-    /// Bits of `telling`: it decides between the end and a pass that meet.
-    pub telling: u64,
     /// Bytes that have gone each way, and up to where `exchange` knows them.
     pub sent: u64,
     pub received: u64,
@@ -118,7 +112,18 @@ pub struct Conversation {
     pub fd: u32,
     /// That of `Switches` when it was last looked at.
     pub epoch: u32,
-    pub padding: u32,
+    /// `used_by_somebody` has nothing to do for it any more.
+    pub settled: u8,
+    /// The kernel's own, or the agent's: nobody wants to know what they say.
+    pub nobodys: u8,
+    pub padding: [u8; 2],
+    pub exchange: Exchange,
+    /// Bits of `telling`: it decides between the end and a pass that meet.
+    pub telling: u64,
+    pub owner: Owner,
+    pub ends: Ends,
+    /// What of it user space was told.
+    pub shown: Totals,
     pub vector: Vector,
 }
 
@@ -164,6 +169,10 @@ pub static TALKS: SkStorage<Talk> = SkStorage::new();
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".maps")]
 pub static CONVERSATIONS: SkStorage<Conversation> = SkStorage::new();
+
+/// By cookie: see `talkers`.
+#[btf_map]
+pub static TALKERS: Array<Conversation, { TALKER_SLOTS as usize }> = Array::new();
 
 pub fn address<T>(map: &SkStorage<T>) -> *mut c_void {
     (map as *const SkStorage<T>).cast_mut().cast()

@@ -41,9 +41,9 @@ pub unsafe extern "C" fn totals(ctx: *const Context) -> i32 {
 
 #[repr(C)]
 pub struct SlotContext {
-    meta: *const *mut c_void,
+    pub meta: *const *mut c_void,
     map: *const c_void,
-    index: *const u32,
+    pub index: *const u32,
     value: *const c_void,
 }
 

@@ -17,12 +17,10 @@ pub(super) enum Attach {
     /// Where a function of the kernel returns.
     Exit(&'static str),
     Connect,
-    /// Over the storage of all sockets.
-    Totals,
-    /// Over what was counted on sockets.
-    Exchanges,
-    /// Over the slots of connections that have begun a moment ago.
-    TotalsOfYoung,
+    /// Over what the map of that name has in store for sockets.
+    Stored(&'static str),
+    /// Over the slots of that array.
+    Slots(&'static str),
     /// Over the descriptors of all processes.
     Descriptors,
     /// Over the connections of the network namespace it is read from.
@@ -51,8 +49,8 @@ pub(super) const UNITS: [Unit; 16 + cfg!(feature = "test-hooks") as usize] = [
         feature::SOCKET_IO,
         Attach::Tracepoint("tcp_rcv_space_adjust"),
     ),
-    unit(program::TOTALS, feature::TOTALS, Attach::Totals),
-    unit(program::TOTALS_OF_YOUNG, feature::TOTALS, Attach::TotalsOfYoung),
+    unit(program::TOTALS, feature::TOTALS, Attach::Stored(map::SOCKETS)),
+    unit(program::TOTALS_OF_YOUNG, feature::TOTALS, Attach::Slots(map::YOUNG)),
     unit(program::INVENTORY_LISTENERS, feature::INVENTORY, Attach::Descriptors),
     unit(program::INVENTORY_CONNECTIONS, feature::INVENTORY, Attach::Descriptors),
     unit(
@@ -116,8 +114,9 @@ pub(super) struct Hook {
 }
 
 /// With any hook that reads, where requests on connections are counted.
-pub(super) const COUNTING: [Unit; 2] = [
-    unit(program::L7_TOTALS, feature::L7, Attach::Exchanges),
+pub(super) const COUNTING: [Unit; 3] = [
+    unit(program::L7_TOTALS, feature::L7, Attach::Stored(map::CONVERSATIONS)),
+    unit(program::L7_TOTALS_OF_SLOTS, feature::L7, Attach::Slots(map::TALKERS)),
     unit(program::L7_DESTROY, feature::L7, Attach::Tracepoint("tcp_destroy_sock")),
 ];
 
@@ -222,28 +221,19 @@ pub(super) fn attach(
             // A link always lets other programs be; its flags must be empty, which is what this mode's name stands for.
             program.attach(root, CgroupAttachMode::Single).map_err(failed)?;
         }
-        Attach::Totals => {
+        Attach::Stored(name) => {
             let program = iterator(program, "bpf_sk_storage_map", btf).map_err(failed)?;
-            let Some(Map::SkStorage(sockets)) = ebpf.map(map::SOCKETS) else {
-                return Err(KernelError::NoMap { name: map::SOCKETS });
+            let Some(Map::SkStorage(sockets)) = ebpf.map(name) else {
+                return Err(KernelError::NoMap { name });
             };
             return attach_iterator(program, Some(sockets.fd().as_fd())).map(Some);
         }
-        Attach::Exchanges => {
-            let program = iterator(program, "bpf_sk_storage_map", btf).map_err(failed)?;
-            let Some(Map::SkStorage(sockets)) = ebpf.map(map::CONVERSATIONS) else {
-                return Err(KernelError::NoMap {
-                    name: map::CONVERSATIONS,
-                });
-            };
-            return attach_iterator(program, Some(sockets.fd().as_fd())).map(Some);
-        }
-        Attach::TotalsOfYoung => {
+        Attach::Slots(name) => {
             let program = iterator(program, "bpf_map_elem", btf).map_err(failed)?;
-            let Some(Map::Array(young)) = ebpf.map(map::YOUNG) else {
-                return Err(KernelError::NoMap { name: map::YOUNG });
+            let Some(Map::Array(slots)) = ebpf.map(name) else {
+                return Err(KernelError::NoMap { name });
             };
-            return attach_iterator(program, Some(young.fd().as_fd())).map(Some);
+            return attach_iterator(program, Some(slots.fd().as_fd())).map(Some);
         }
         Attach::Descriptors => {
             let program = iterator(program, "task_file", btf).map_err(failed)?;

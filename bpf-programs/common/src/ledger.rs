@@ -71,6 +71,7 @@ pub mod map {
     pub const PAYLOAD: &str = "PAYLOAD";
     pub const SWITCHES: &str = "SWITCHES";
     pub const CONVERSATIONS: &str = "CONVERSATIONS";
+    pub const TALKERS: &str = "TALKERS";
     pub const SPILLED_EXCHANGES: &str = "SPILLED_EXCHANGES";
     pub const VERDICTS: &str = "VERDICTS";
     pub const WATCHED: &str = "WATCHED";
@@ -117,6 +118,7 @@ pub mod program {
     pub const L7_UDP6_SENT_EXIT: &str = "l7_udp6_sent_exit";
     pub const L7_UDP6_RECEIVED_EXIT: &str = "l7_udp6_received_exit";
     pub const L7_TOTALS: &str = "l7_totals";
+    pub const L7_TOTALS_OF_SLOTS: &str = "l7_totals_of_slots";
     pub const L7_DESTROY: &str = "l7_destroy";
     pub const IO_CONSUMED: &str = "io_consumed";
     /// Does nothing: the measure of the others.

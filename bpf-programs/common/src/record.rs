@@ -202,6 +202,10 @@ pub struct Sum {
 /// live at a time meet in one slot.
 pub const YOUNG_SLOTS: u32 = 4096;
 
+/// Connections of which is remembered what is said on them, in `TALKERS`. One that finds its slot taken has storage of its
+/// own, which is dearer.
+pub const TALKER_SLOTS: u32 = 4096;
+
 /// Key of `LISTENERS`: who listens where. Tells whose an accepted connection is until it is used, and the role of those that
 /// began before anybody looked. And of `DIRECT`: where somebody connects to.
 #[repr(C)]

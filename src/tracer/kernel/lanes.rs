@@ -104,13 +104,16 @@ impl Kernel {
     pub fn read_exchanges(&mut self, into: &mut Vec<u8>) -> Result<(), KernelError> {
         let Some(loaded) = &mut self.loaded else { return Ok(()) };
         loaded.read_spilled(into);
-        let Some(totals) = loaded.iterator(program::L7_TOTALS) else {
-            return Ok(());
-        };
-        totals.read(into).map_err(|source| KernelError::Io {
-            op: "cannot read what was counted on connections",
-            source,
-        })
+        for program in [program::L7_TOTALS_OF_SLOTS, program::L7_TOTALS] {
+            let Some(totals) = loaded.iterator(program) else {
+                continue;
+            };
+            totals.read(into).map_err(|source| KernelError::Io {
+                op: "cannot read what was counted on connections",
+                source,
+            })?;
+        }
+        Ok(())
     }
 
     /// Nothing more is wanted of those sockets. Where there is no room for it they go on telling.
