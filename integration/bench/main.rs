@@ -8,6 +8,7 @@
 //! | `ROUNDS` | 5 | |
 //! | `SECONDS` | 3 | of each measurement, roughly |
 //! | `BENCH` | all | loads, by name |
+//! | `BENCH_CONFIG` | | more of Tarsier's configuration, e.g. `l7: {kernel_lane: false}` |
 //! | `BENCH_OTHER` | | the command line of another agent that stays in the foreground |
 //! | `BENCH_OTHER_METRICS` | | where that one has its `/metrics`, e.g. `127.0.0.1:19400` |
 //! | `BENCH_JSON` | | a file for every single measurement |

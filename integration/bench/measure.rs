@@ -154,7 +154,7 @@ fn watched(load: &mut dyn Load, watcher: &Watcher, seconds: u64) -> Result<(Outc
     let memory = watcher.memory()?;
     let made = match load.counts() {
         // Their own count: the kernel has none.
-        Some(_) => outcome.units as u64,
+        Some(_) => outcome.units as u64 + load.besides(),
         None => load.scene().connects() - made,
     };
     let counted = match counted {

@@ -25,7 +25,8 @@ impl Options {
             ensure!(number > 0, "{name}={text}");
             Ok(number)
         };
-        let mut who = vec![Who::Nobody, Who::Tarsier];
+        let config = set("BENCH_CONFIG").unwrap_or_default();
+        let mut who = vec![Who::Nobody, Who::Tarsier { config }];
         if let Some(command) = set("BENCH_OTHER") {
             let address =
                 set("BENCH_OTHER_METRICS").map(|text| text.parse().context(format!("BENCH_OTHER_METRICS={text}")));
@@ -75,7 +76,8 @@ mod tests {
         let options = read(&[("ROUNDS", ""), ("BENCH", " ")]).unwrap();
         assert_eq!((options.rounds, options.seconds), (5, 3));
         assert_eq!(options.loads.len(), loads::ALL.len());
-        assert_eq!(options.who, [Who::Nobody, Who::Tarsier]);
+        let config = String::new();
+        assert_eq!(options.who, [Who::Nobody, Who::Tarsier { config }]);
     }
 
     #[test]

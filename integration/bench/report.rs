@@ -53,7 +53,7 @@ kept      throughput with the agent by that without it: the median of the rounds
 p99 x     the same of the 99th percentile of the latency, where the tool tells it
 CPU us    of the agent itself, for each unit (request, connection, ...); CPU %: of one core
 BPF us    of its programs in the kernel, for each unit, in a run of its own
-counted   connects (dns: answered questions) in its metrics by those made, all rounds together
+counted   requests in its metrics by those made, where there are any, else connects; all rounds together
 RSS MiB   before the load > after it (most so far); maps: kernel memory of its eBPF maps, which is in no RSS
 ";
 

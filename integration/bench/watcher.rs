@@ -14,7 +14,10 @@ use tempfile::TempDir;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Who {
     Nobody,
-    Tarsier,
+    Tarsier {
+        /// More of its configuration.
+        config: String,
+    },
     Other {
         command: String,
         /// Without it, it is given some seconds to come up, and what it counts stays unknown.
@@ -26,7 +29,7 @@ impl Who {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Nobody => "nobody",
-            Self::Tarsier => "tarsier",
+            Self::Tarsier { .. } => "tarsier",
             Self::Other { .. } => "other",
         }
     }
@@ -48,14 +51,15 @@ impl Watcher {
     pub(crate) fn start(who: &Who) -> Result<Option<Self>> {
         match who {
             Who::Nobody => Ok(None),
-            Who::Tarsier => Ok(Some(Self::tarsier())),
+            Who::Tarsier { config } => Ok(Some(Self::tarsier(config))),
             Who::Other { command, metrics } => Self::other(command, *metrics).map(Some),
         }
     }
 
     /// As it is by default, but exposing what is younger than `containers.min_age`.
-    fn tarsier() -> Self {
+    fn tarsier(config: &str) -> Self {
         let agent = Agent::builder()
+            .config(config)
             .set("KERNEL__TOTALS_INTERVAL", "5s")
             .wrapped_in(&["setsid", "setpriv", "--pdeathsig", "TERM"])
             .start();

@@ -34,6 +34,11 @@ pub(crate) trait Load {
         None
     }
 
+    /// What of that it makes in each run besides what it speaks of.
+    fn besides(&self) -> u64 {
+        0
+    }
+
     /// What goes before, with the agent there and outside the measurement.
     fn begin(&mut self) -> Result<()> {
         Ok(())
@@ -77,8 +82,16 @@ pub(crate) const ALL: &[Kind] = &[
         prepare: || nginx::prepare(nginx::Connections::Kept),
     },
     Kind {
+        name: "nginx-9k",
+        unit: "request",
+        // A fixed pace, of which nothing is lost before the machine is full.
+        compared: true,
+        has_tools: || tools(&["nginx", "wrk"]),
+        prepare: || nginx::prepare(nginx::Connections::Paced),
+    },
+    Kind {
         name: "nginx-short",
-        unit: "connection",
+        unit: "request",
         compared: true,
         has_tools: || tools(&["nginx", "wrk"]),
         prepare: || nginx::prepare(nginx::Connections::PerRequest),

@@ -74,6 +74,15 @@ impl Load for Postgres {
         &self.scene
     }
 
+    fn counts(&self) -> Option<&'static str> {
+        Some("container_postgres_queries_total")
+    }
+
+    /// It looks at how large the tables are, and how they are divided.
+    fn besides(&self) -> u64 {
+        2
+    }
+
     fn run(&mut self, seconds: u64) -> Result<Outcome> {
         let duration = seconds.to_string();
         let arguments = ["-S", "-n", "-c", "8", "-T", &duration];

@@ -70,6 +70,15 @@ impl Load for Redis {
         &self.scene
     }
 
+    fn counts(&self) -> Option<&'static str> {
+        Some("container_redis_queries_total")
+    }
+
+    /// It asks for the server's configuration.
+    fn besides(&self) -> u64 {
+        2
+    }
+
     fn run(&mut self, seconds: u64) -> Result<Outcome> {
         self.requests((self.per_second * seconds as f64) as u64)
     }
