@@ -7,6 +7,7 @@
 
 mod agent;
 mod cgroup;
+mod foreign;
 mod front;
 mod http;
 mod image;
@@ -28,6 +29,7 @@ mod watcher;
 
 pub use agent::{Agent, AgentBuilder, Feature, binary};
 pub use cgroup::Cgroup;
+pub use foreign::{go_module, node_module};
 pub use front::{Answers, Front, Manner};
 pub use http::{Response, admin_post, http_get};
 pub use image::{agent_image, of_dockerfile, shipped};

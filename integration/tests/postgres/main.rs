@@ -4,9 +4,11 @@ mod scene;
 mod table;
 
 use scene::Programs;
-use std::{collections::BTreeMap, path::Path};
-use table::{CASES, LOOKS, large_rows, pgbench, script, speak};
-use tarsier_integration::{Cgroup, Client, Seen, Tally, demand, each_lane, lane, require_root, require_tool, statuses};
+use std::{collections::BTreeMap, path::Path, time::Duration};
+use table::{CASES, DRIVEN, DRIVER, LOOKS, drive, large_rows, pgbench, script, speak};
+use tarsier_integration::{
+    Case, Cgroup, Client, Seen, Tally, demand, each_lane, eventually, lane, require_root, require_tool, statuses,
+};
 
 const PROTOCOL: &str = "postgres";
 const LIBRARY: &str = "/usr/lib/python3/dist-packages/psycopg2";
@@ -18,20 +20,32 @@ fn programs() -> Option<Programs> {
     ready.then(Programs::find).flatten()
 }
 
-#[test]
-fn each_query_counts_once_at_both_ends_in_both_lanes() {
-    let Some(programs) = programs() else { return };
-    let service = scene::serve(&programs);
+fn count_all(programs: &Programs, cases: &[Case]) {
+    let service = scene::serve(programs);
     let mut seen: Vec<Seen> = Vec::new();
     each_lane(|agent, kernel| {
         println!("kernel lane {kernel}");
         let mut tally = Tally::new(agent, &service, PROTOCOL);
-        tally.run_all(CASES);
+        tally.run_all(cases);
         let found = tally.expect();
         assert_eq!(found.unparsed, BTreeMap::new());
         seen.push(found);
     });
     assert_eq!(seen[0], seen[1]);
+}
+
+#[test]
+fn each_query_counts_once_at_both_ends_in_both_lanes() {
+    let Some(programs) = programs() else { return };
+    count_all(&programs, CASES);
+}
+
+#[test]
+fn what_gos_drivers_send_counts_once_at_both_ends_in_both_lanes() {
+    let Some(programs) = programs() else { return };
+    if require_tool(&["go"]) && DRIVER.is_some() {
+        count_all(&programs, DRIVEN);
+    }
 }
 
 /// A client may read a megabyte at once, and of its middle the agent has nothing: a row that ends there takes its query with it.
@@ -47,6 +61,30 @@ fn large_rows_count_or_are_said_to_be_missing() {
             tally.run(&door, "psql", large_rows);
         }
         tally.expect_or_said();
+    });
+}
+
+/// Of several large values in one write nobody has the middle, where requests begin. The server reads them in pieces, and lacks none.
+#[test]
+fn large_values_in_one_write_count_or_are_said_to_be_missing() {
+    let Some(programs) = programs() else { return };
+    if !(require_tool(&["go"]) && DRIVER.is_some()) {
+        return;
+    }
+    let service = scene::serve(&programs);
+    each_lane(|agent, kernel| {
+        println!("kernel lane {kernel}");
+        let count = 5;
+        let mut tally = Tally::new(agent, &service, PROTOCOL);
+        tally.run(&service.doors()[2], "heap", |client| drive(client, "pgx-heap", count));
+        let sent = statuses(&[("ok", 5 * count)]);
+        assert_eq!(tally.sent(), sent);
+        eventually(Duration::from_secs(20), "the server has counted them", || {
+            tally.seen().server == (sent.clone(), 5 * count)
+        });
+        println!("{:?}", tally.seen());
+        // One for each write: how many requests began there nobody knows.
+        tally.expect_unparsed(&[("heap, namespaces v4".to_owned(), statuses(&[("cut", count)]))].into());
     });
 }
 

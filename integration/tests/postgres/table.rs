@@ -1,7 +1,7 @@
 //! Ways to ask a PostgreSQL server, each with its own count.
 use crate::scene::Programs;
-use std::fs;
-use tarsier_integration::{Case, Client, Statuses, statuses};
+use std::{fs, sync::LazyLock};
+use tarsier_integration::{Case, Client, Statuses, go_module, statuses};
 
 pub(crate) fn script(name: &str) -> String {
     format!("{}/tests/postgres/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -20,6 +20,15 @@ fn run(client: &Client<'_>, program: &str, arguments: &[&str], input: &str) -> S
         &[&who[..], arguments, &["postgres"]].concat(),
         input,
     )
+}
+
+/// A client of Go's drivers.
+pub(crate) static DRIVER: LazyLock<Option<String>> =
+    LazyLock::new(|| go_module(&script("driver"), env!("CARGO_TARGET_TMPDIR")));
+
+pub(crate) fn drive(client: &Client<'_>, way: &str, count: u64) -> Statuses {
+    let program = DRIVER.as_deref().unwrap();
+    client.script(program, &[way, &count.to_string()])
 }
 
 /// Its own count of transactions.
@@ -179,5 +188,77 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "news",
         run: |client| speak(client, "news", 30),
+    },
+];
+
+/// By pgx and lib/pq.
+pub(crate) const DRIVEN: &[Case] = &[
+    Case {
+        name: "pgx, simple",
+        run: |client| drive(client, "pgx-simple", 30),
+    },
+    Case {
+        name: "pgx, cached",
+        run: |client| drive(client, "pgx-cached", 40),
+    },
+    Case {
+        name: "pgx, described",
+        run: |client| drive(client, "pgx-described", 20),
+    },
+    Case {
+        name: "pgx, named",
+        run: |client| drive(client, "pgx-named", 20),
+    },
+    Case {
+        name: "pgx, batch",
+        run: |client| drive(client, "pgx-batch", 20),
+    },
+    Case {
+        name: "pgx, pipeline",
+        run: |client| drive(client, "pgx-pipeline", 20),
+    },
+    Case {
+        name: "pgx, errors",
+        run: |client| drive(client, "pgx-errors", 20),
+    },
+    Case {
+        name: "pgx, copy",
+        run: |client| drive(client, "pgx-copy", 5),
+    },
+    Case {
+        name: "pgx, cancelled",
+        run: |client| drive(client, "pgx-cancelled", 1),
+    },
+    Case {
+        name: "pgx, large",
+        run: |client| drive(client, "pgx-large", 3),
+    },
+    Case {
+        name: "pgx, pool",
+        run: |client| drive(client, "pgx-pool", 50),
+    },
+    Case {
+        name: "pq, text",
+        run: |client| drive(client, "pq-text", 20),
+    },
+    Case {
+        name: "pq, prepared",
+        run: |client| drive(client, "pq-prepared", 20),
+    },
+    Case {
+        name: "pq, errors",
+        run: |client| drive(client, "pq-errors", 20),
+    },
+    Case {
+        name: "pq, copy",
+        run: |client| drive(client, "pq-copy", 5),
+    },
+    Case {
+        name: "pq, cancelled",
+        run: |client| drive(client, "pq-cancelled", 1),
+    },
+    Case {
+        name: "pq, large",
+        run: |client| drive(client, "pq-large", 3),
     },
 ];
