@@ -10,8 +10,10 @@ use crate::{
 use core::ptr::{addr_of, addr_of_mut};
 use tarsier_common::{PARTS, SEGMENT_MAX, StreamRecord, column, kind, stream_flag};
 
-/// Pieces of a call that are copied, and parts that one is cut into: what lies behind them is as if it could not be read.
+/// Pieces of a call that are copied in one round, and parts that one is cut into.
 const COPY_STEPS: u32 = 56;
+/// Enough for the 1024 pieces that a call may have, and the parts. What lies behind them is as if it could not be read.
+const ROUNDS: u32 = 19;
 
 /// Hands a segment to user space, in parts if it is long.
 #[inline(never)]
@@ -24,16 +26,23 @@ pub unsafe fn record(conversation: *mut Conversation, moved: &Moved, flags: u8) 
         describe(conversation, moved, flags, addr_of_mut!((*draft).record));
         (*draft).piece = 0;
         (*draft).within = 0;
+        (*draft).parts = 0;
+        (*draft).rounds = 0;
         let place = if moved.len == 0 {
             None
         } else {
             place_of(conversation, moved)
         };
-        match place {
-            Some(place) if place.pieces == 0 => copy_stream(moved.way, moved.len, 0, place.len, place.base),
-            Some(place) => copy_stream(moved.way, moved.len, place.pieces, place.count, 0),
-            None => copy_stream(moved.way, 0, 0, 0, 0),
+        let (len, pieces, count, base) = match place {
+            Some(place) if place.pieces == 0 => (moved.len, 0, place.len, place.base),
+            Some(place) => (moved.len, place.pieces, place.count, 0),
+            None => (0, 0, 0, 0),
         };
+        for _ in 0..ROUNDS {
+            if copy_stream(moved.way, len, pieces, count, base) == 0 {
+                break;
+            }
+        }
     }
 }
 
@@ -71,6 +80,7 @@ unsafe fn describe(conversation: *mut Conversation, moved: &Moved, flags: u8, re
 }
 
 /// By itself, for the verifier: it walks through it once, whoever calls. `count`: of the pieces, or bytes where there is one.
+/// Whether there are more of them.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn copy_stream(way: u32, len: u32, pieces: u64, count: u64, base: u64) -> u32 {
@@ -84,22 +94,25 @@ pub extern "C" fn copy_stream(way: u32, len: u32, pieces: u64, count: u64, base:
             base,
             len: count,
         };
-        copy(&place, draft, way, len);
+        u32::from(!copy(&place, draft, way, len))
     }
-    0
 }
 
-/// Piece by piece; a record whenever one is full.
+/// Piece by piece; a record whenever one is full, and at the end of the round. Whether that is all.
 #[inline(always)]
-unsafe fn copy(place: &Place, draft: *mut StreamDraft, way: u32, len: u32) {
+unsafe fn copy(place: &Place, draft: *mut StreamDraft, way: u32, len: u32) -> bool {
     const ROOM: u32 = SEGMENT_MAX as u32;
     const HALF: u32 = PARTS / 2;
+    /// Of a piece. There is more likely nothing but a body in it than in several short ones.
+    const LONG: u32 = 8 * ROOM;
     unsafe {
-        let (mut copied, mut parts) = (0, 0);
+        let mut is_over = false;
+        let (mut copied, mut parts) = (0, unknown(draft, (*draft).parts));
         for _ in 0..COPY_STEPS {
             let done = (*draft).record.offset;
             let left = len.saturating_sub(done).saturating_sub(copied);
             let Some((base, size)) = place.piece((*draft).piece) else {
+                is_over = true;
                 break;
             };
             let within = (*draft).within;
@@ -108,6 +121,7 @@ unsafe fn copy(place: &Place, draft: *mut StreamDraft, way: u32, len: u32) {
                 let (at, n) = (unknown(draft, copied), unknown(draft, n));
                 let to = addr_of_mut!((*draft).payload).cast::<u8>().add(at as usize);
                 if !call::read_bytes(to, n, base + within) {
+                    is_over = true;
                     break;
                 }
                 copied = unknown(draft, at + n);
@@ -118,17 +132,27 @@ unsafe fn copy(place: &Place, draft: *mut StreamDraft, way: u32, len: u32) {
                 (*draft).within = 0;
             }
             if n >= left {
+                is_over = true;
                 break;
             }
             if copied >= ROOM {
                 parts = unknown(draft, parts + 1);
                 if parts >= PARTS {
+                    is_over = true;
                     break;
                 }
                 let left = left.saturating_sub(n);
-                if parts == HALF && place.pieces == 0 && left > HALF * ROOM {
-                    // The end of it, rather than what follows: more often there is nothing but a body in between.
-                    let skipped = left - HALF * ROOM;
+                // The end of it, rather than what follows: more often there is nothing but a body in between.
+                let read = within + u64::from(n);
+                let rest = u64::from(left).min(size.saturating_sub(read)) as u32;
+                let skipped = if place.pieces == 0 && parts == HALF {
+                    left.saturating_sub(HALF * ROOM)
+                } else if place.pieces != 0 && len > PARTS * ROOM && read >= u64::from(ROOM) && rest > LONG {
+                    rest - ROOM
+                } else {
+                    0
+                };
+                if skipped > 0 {
                     (*draft).record.skipped = skipped;
                     (*draft).within += u64::from(skipped);
                 }
@@ -138,7 +162,13 @@ unsafe fn copy(place: &Place, draft: *mut StreamDraft, way: u32, len: u32) {
             // However it came here: what follows is walked through once.
             (copied, parts) = (unknown(draft, copied), unknown(draft, parts));
         }
-        part(way, copied, 1);
+        (*draft).parts = parts;
+        (*draft).rounds += 1;
+        let is_over = is_over || (*draft).rounds >= ROUNDS;
+        if is_over || copied > 0 {
+            part(way, copied, u32::from(is_over));
+        }
+        is_over
     }
 }
 

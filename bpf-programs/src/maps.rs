@@ -263,6 +263,9 @@ pub struct StreamDraft {
     /// How far the copying has come: in which piece, and where in it.
     pub piece: u32,
     pub within: u64,
+    /// In how many rounds, and how many records were full.
+    pub rounds: u32,
+    pub parts: u32,
 }
 
 #[btf_map]
