@@ -7,7 +7,8 @@ pub(super) const LEN: usize = 24;
 const MAX_KEY: u16 = 250;
 
 pub(super) const STAT: u8 = 0x10;
-pub(super) const QUIT_QUIETLY: u8 = 0x17;
+const QUIT: u8 = 0x07;
+const QUIT_QUIETLY: u8 = 0x17;
 
 const NAMES: [&str; 0x25] = [
     "GET",
@@ -121,6 +122,10 @@ impl Header {
                 0x20..=0x22 => matches!(parts, (_, 0, _)),
                 _ => false,
             }
+    }
+
+    pub(super) fn says_goodbye(&self) -> bool {
+        matches!(self.opcode, QUIT | QUIT_QUIETLY)
     }
 
     /// Where all is well it may have no answer.

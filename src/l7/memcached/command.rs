@@ -263,7 +263,7 @@ fn command(line: &[u8], sure: bool, watched: bool) -> Option<Read> {
     let command = Command {
         kind,
         quiet,
-        silent: kind == Kind::Quit || kind == Kind::Plain && is_silent(line),
+        silent: kind == Kind::Plain && is_silent(line),
         ..Command::default()
     };
     let asked = watched.then(|| Box::new(verb::asked(&known.to_ascii_uppercase(), arguments as u64)));

@@ -9,7 +9,8 @@
 //! | any other line: `END`, `EN`, `NOT_FOUND`, `EXISTS` and `NOT_STORED` too | a reply |
 //! | a binary answer | a reply. It has failed, unless its status is one of those, or a log-in goes on |
 //! | values, statistics and whatever else goes on up to an `END` | one reply; an error may end it |
-//! | a command with `noreply`, `quit`, `QuitQ` | unsupported, each: it has no reply |
+//! | a command with `noreply` | unsupported, each: it has no reply |
+//! | `quit`, `Quit` and its answer, `QuitQ` | nothing |
 //! | a command with the flag `q`, or whose binary opcode is quiet | a command, if it has a reply, else unsupported |
 //! | `watch` | a command. When it is granted, what follows is a log, and nothing |
 //! | a reply before any command | nothing |

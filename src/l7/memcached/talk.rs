@@ -77,6 +77,9 @@ impl Talk {
     pub(super) fn asks(&mut self, said: command::Said, hearer: &mut dyn Hearer) {
         self.has_asked = true;
         let command = said.command;
+        if command.kind == Kind::Quit {
+            return;
+        }
         if command.silent {
             return hearer.unparsed(UnparsedReason::Unsupported, 1);
         }
@@ -176,6 +179,9 @@ impl Talk {
     }
 
     pub(super) fn answered(&mut self, said: Said, replied_ns: u64, hearer: &mut dyn Hearer) {
+        if matches!(said, Said::Binary(header) if header.says_goodbye()) {
+            return;
+        }
         // What fails is rather one that must have a reply.
         let is_loud = said == Said::Failed && self.loud > self.noops;
         while let Some(front) = self.front()

@@ -1,5 +1,5 @@
 //! Commands, as far as they are answered in different ways.
-use super::binary::{self, Header};
+use super::binary::Header;
 use crate::l7::dialogue::Asked;
 
 /// Arguments that `Asked` shows.
@@ -17,6 +17,7 @@ pub(super) enum Kind {
     MetaDelete,
     MetaArithmetic,
     MetaOther,
+    /// Goodbye. Whether that is answered, nobody waits to hear.
     Quit,
     /// What follows is a log.
     Watch,
@@ -88,11 +89,14 @@ pub(super) fn least(kind: Kind) -> usize {
 }
 
 pub(super) fn binary(header: &Header) -> Command {
-    let silent = header.opcode == binary::QUIT_QUIETLY;
     Command {
-        kind: Kind::Binary,
+        kind: if header.says_goodbye() {
+            Kind::Quit
+        } else {
+            Kind::Binary
+        },
         quiet: header.is_quiet(),
-        silent,
+        silent: false,
         opcode: header.opcode,
         opaque: header.opaque,
     }

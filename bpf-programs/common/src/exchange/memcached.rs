@@ -1,8 +1,9 @@
 //! Memcached: what its clients begin with, as text and binary. Nothing of it is counted in the kernel.
 use super::{Head, head::word_of};
 
-/// A command as eight bytes with the space behind it, and the mask of what of them counts.
-const COMMANDS: [((u64, u64), u32); 17] = [
+/// A command as eight bytes with the space behind it, the mask of what of them counts, and where its key begins. Of the last,
+/// that is where its name goes on.
+const COMMANDS: [((u64, u64), u32); 19] = [
     (word_of(b"get "), 4),
     (word_of(b"gat "), 4),
     (word_of(b"set "), 4),
@@ -20,7 +21,12 @@ const COMMANDS: [((u64, u64), u32); 17] = [
     (word_of(b"mg "), 3),
     (word_of(b"ms "), 3),
     (word_of(b"md "), 3),
+    (word_of(b"stats "), 6),
+    (word_of(b"flush_al"), 8),
 ];
+
+/// What watches a server says one of these, and nothing behind it in the same segment: with how long that is.
+const KEYLESS: [((u64, u64), u32); 2] = [(word_of(b"stats\r\n"), 7), (word_of(b"version\r"), 9)];
 
 const BINARY_REQUEST: u8 = 0x80;
 const BINARY_HEADER: u32 = 24;
@@ -35,6 +41,11 @@ pub(super) fn is_request(head: &Head, len: u32) -> bool {
 #[inline(always)]
 fn is_text(head: &Head, len: u32) -> bool {
     let begin = head.word(0);
+    for ((word, mask), all) in KEYLESS {
+        if begin & mask == word && len == all && head.seen >= all && head.byte(all - 1) == b'\n' {
+            return true;
+        }
+    }
     let mut key = 0;
     for ((word, mask), at) in COMMANDS {
         if begin & mask == word {

@@ -332,6 +332,11 @@ fn memcached_is_recognised_and_handed_on() {
         b"gat 30 a b\r\n",
         b"mg foo v\r\n",
         b"prepend foo 0 0 1\r\na\r\n",
+        b"version\r\n",
+        b"stats\r\n",
+        b"stats slabs\r\n",
+        b"flush_all\r\n",
+        b"flush_all 10\r\n",
         &long,
         binary,
     ] {
@@ -347,6 +352,11 @@ fn memcached_is_recognised_and_handed_on() {
         b"get lost, everybody".as_slice(),
         b"set \r\n",
         b"getting there\r\n",
+        b"stats\r\nand more",
+        b"version\r",
+        b"version\r\n\r\n",
+        b"statistics\r\n",
+        b"flush_al \r\n",
         b"\x80\x01 and so on, no header of it",
     ] {
         let mut exchange = Exchange::default();

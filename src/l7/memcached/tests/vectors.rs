@@ -114,10 +114,10 @@ fn some_want_no_reply() {
         "touch a 0 noreply|",
         "flush_all noreply|",
         "verbosity 1 noreply|",
-        "quit|",
     ] {
         are(&[asked, "", GET, "ERROR|"], "-", &[(Unsupported, 1)]);
     }
+    are(&[GET, "END|", "quit|", ""], "+", &[]);
     are(
         &["mg a v q|mg b v q|mg c v q|mn|", "VA 1|x|VA 1|y|MN|", GET, "ERROR|"],
         "+++-",
@@ -181,12 +181,11 @@ fn binary_messages() {
         "-+",
         &[(Unsupported, 1)],
     );
-    binary(
-        &[message(0x80, 0x17, 0, 1, "", ""), ask(0, 3)],
-        &[told(0, 0, 3)],
-        "+",
-        &[(Unsupported, 1)],
-    );
+    let quit = |opcode| message(0x80, opcode, 0, 1, "", "");
+    binary(&[quit(0x17), ask(0, 3)], &[told(0, 0, 3)], "+", &[]);
+    // Most hang up before they hear that it is.
+    binary(&[ask(0, 3), quit(0x07)], &[told(0, 0, 3)], "+", &[]);
+    binary(&[ask(0, 3), quit(0x07)], &[told(0, 0, 3), told(0x07, 0, 1)], "+", &[]);
     let stats = [
         message(0x81, 0x10, 0, 1, "pid", "1"),
         message(0x81, 0x10, 0, 1, "time", "2"),
