@@ -1,5 +1,6 @@
 //! Ways to ask a Redis server, each with its own count.
-use tarsier_integration::{Case, Client, Statuses, statuses};
+use std::sync::LazyLock;
+use tarsier_integration::{Case, Client, Statuses, node_module, statuses};
 
 pub(crate) fn script(name: &str) -> String {
     format!("{}/tests/redis/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -7,6 +8,15 @@ pub(crate) fn script(name: &str) -> String {
 
 pub(crate) fn talk(client: &Client<'_>, way: &str, count: u64) -> Statuses {
     client.script(&script("talk.py"), &[way, &count.to_string()])
+}
+
+/// A client of node-redis.
+pub(crate) static NODE: LazyLock<Option<String>> =
+    LazyLock::new(|| node_module(&script("node"), env!("CARGO_TARGET_TMPDIR")));
+
+pub(crate) fn node(client: &Client<'_>, way: &str, count: u64) -> Statuses {
+    let program = NODE.as_deref().expect("looked for before");
+    client.script(program, &[way, &count.to_string()])
 }
 
 /// Besides the tests it is told to run it asks for the configuration, twice.
@@ -116,5 +126,33 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "inline",
         run: |client| talk(client, "inline", 20),
+    },
+];
+
+/// By node-redis.
+pub(crate) const BY_NODE: &[Case] = &[
+    Case {
+        name: "node-redis, each",
+        run: |client| node(client, "each", 30),
+    },
+    Case {
+        name: "node-redis, together",
+        run: |client| node(client, "together", 1000),
+    },
+    Case {
+        name: "node-redis, transactions",
+        run: |client| node(client, "transactions", 20),
+    },
+    Case {
+        name: "node-redis, large",
+        run: |client| node(client, "large", 3),
+    },
+    Case {
+        name: "node-redis, subscriptions",
+        run: |client| node(client, "subscriptions", 30),
+    },
+    Case {
+        name: "node-redis, defaults",
+        run: |client| node(client, "defaults", 5),
     },
 ];
