@@ -20,7 +20,8 @@ test=(
   redis-server:redis-server redis-benchmark:redis-tools -:postgresql
   systemd-nspawn:systemd-container mmdebstrap:mmdebstrap prometheus:prometheus
   dnsmasq:dnsmasq-base dig:bind9-dnsutils dnsperf:dnsperf go:golang-go python3:python3
-  nginx:nginx-light apache2:apache2 ab:apache2-utils node:nodejs wrk:wrk
+  nginx:nginx-light apache2:apache2 ab:apache2-utils node:nodejs npm:npm wrk:wrk
+  memcached:memcached memcslap:libmemcached-tools -:python3-pymemcache -:python3-memcache
   qemu-system-x86_64:qemu-system-x86 qemu-system-aarch64:qemu-system-arm cpio:cpio depmod:kmod xz:xz-utils
   mke2fs:e2fsprogs
 )
@@ -34,7 +35,8 @@ dnf_build="gcc gcc-c++ make git protobuf-compiler ca-certificates"
 dnf_test="iproute nftables iptables-nft util-linux libcap curl jq busybox containerd runc moby-engine podman catatonit \
 containernetworking-plugins python3-grpcio systemd-container mmdebstrap golang-github-prometheus qemu-system-x86-core \
 qemu-system-aarch64-core cpio kmod xz e2fsprogs dnsmasq bind-utils dnsperf golang python3 nginx httpd \
-httpd-tools nodejs wrk redis python3-redis postgresql-server postgresql-contrib python3-psycopg2"
+httpd-tools nodejs nodejs-npm wrk redis python3-redis postgresql-server postgresql-contrib python3-psycopg2 memcached \
+libmemcached-awesome-tools python3-pymemcache python3-memcached"
 dnf_lint="ShellCheck"
 dnf_bench="iproute util-linux bpftool dnsmasq dnsperf nginx wrk redis postgresql-server postgresql-contrib"
 TARGET=aarch64-unknown-linux-gnu
