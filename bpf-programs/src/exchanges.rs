@@ -127,6 +127,9 @@ unsafe fn describe(conversation: *mut Conversation, flags: u8, draft: *mut Total
         (*record).owner = (*conversation).owner;
         (*record).ends = (*conversation).ends;
         (*record).cookie = (*conversation).cookie;
+        (*record).sent = (*conversation).sent;
+        (*record).received = (*conversation).received;
+        (*record).lost = (*conversation).lost;
         (*record).protocol = (*conversation).exchange.protocol;
         (*record).role = (*conversation).exchange.role;
         (*record).flags = flags;

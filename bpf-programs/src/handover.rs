@@ -21,6 +21,7 @@ pub unsafe fn record(conversation: *mut Conversation, moved: &Moved, flags: u8) 
     unsafe {
         let Some(draft) = STREAM_DRAFT.get_ptr_mut(moved.way) else {
             count(kind::SEGMENT, column::OBSERVED);
+            (*conversation).lost = 1;
             return count(kind::SEGMENT, column::LOST);
         };
         describe(conversation, moved, flags, addr_of_mut!((*draft).record));
@@ -28,6 +29,7 @@ pub unsafe fn record(conversation: *mut Conversation, moved: &Moved, flags: u8) 
         (*draft).within = 0;
         (*draft).parts = 0;
         (*draft).rounds = 0;
+        (*draft).lost = 0;
         let place = if moved.len == 0 {
             None
         } else {
@@ -42,6 +44,10 @@ pub unsafe fn record(conversation: *mut Conversation, moved: &Moved, flags: u8) 
             if copy_stream(moved.way, len, pieces, count, base) == 0 {
                 break;
             }
+        }
+        // If nothing else of it arrives, its end says so.
+        if (*draft).lost != 0 {
+            (*conversation).lost = 1;
         }
     }
 }
@@ -207,6 +213,9 @@ unsafe fn hand_over(draft: *mut StreamDraft, copied: u32, last: bool) {
         let bytes = core::slice::from_raw_parts(draft.cast::<u8>(), size);
         let sent = PAYLOAD.output_untyped::<[u8]>(bytes, wake_up()).is_ok();
         count(kind::SEGMENT, if sent { column::SENT } else { column::LOST });
+        if !sent {
+            (*draft).lost = 1;
+        }
         (*record).offset += copied + (*record).skipped;
         (*record).skipped = 0;
         (*record).flags &= !stream_flag::BEGIN;

@@ -112,11 +112,13 @@ pub struct Conversation {
     pub fd: u32,
     /// That of `Switches` when it was last looked at.
     pub epoch: u32,
+    /// 1: the ring had no room for some of what was said.
+    pub lost: u32,
     /// `used_by_somebody` has nothing to do for it any more.
     pub settled: u8,
     /// The kernel's own, or the agent's: nobody wants to know what they say.
     pub nobodys: u8,
-    pub padding: [u8; 2],
+    pub padding: [u8; 6],
     pub exchange: Exchange,
     /// Bits of `telling`: it decides between the end and a pass that meet.
     pub telling: u64,
@@ -266,6 +268,8 @@ pub struct StreamDraft {
     /// In how many rounds, and how many records were full.
     pub rounds: u32,
     pub parts: u32,
+    /// 1: the ring had no room for some of it.
+    pub lost: u64,
 }
 
 #[btf_map]

@@ -135,6 +135,7 @@ pub unsafe fn give_back(slot: *mut Conversation) {
         (*slot).busy = 0;
         (*slot).contended = 0;
         (*slot).fd = 0;
+        (*slot).lost = 0;
         (*slot).settled = 0;
         (*slot).nobodys = 0;
         (*slot).vector.thread = 0;

@@ -11,7 +11,7 @@ pub use requests::*;
 use crate::{
     base::ids::{CgroupId, NetnsId, ProcKey, SocketId},
     l7::{
-        Begin, Between, Counted, Direction, Part, Segment, Transport,
+        Begin, Between, Counted, Direction, End, Part, Segment, Transport,
         dialogue::{Handover, Side},
     },
 };
@@ -32,6 +32,18 @@ pub enum DecodeError {
     UnknownProtocol { protocol: u8 },
     #[error("close reason {reason} is not known")]
     UnknownReason { reason: u8 },
+    #[error("a count of {count} is more than there can be")]
+    Excessive { count: u64 },
+}
+
+/// More than a node counts in a hundred years, and so little that some of them can be added up.
+const MOST: u64 = 1 << 56;
+
+fn check<const N: usize>(counts: [u64; N]) -> Result<(), DecodeError> {
+    match counts.into_iter().find(|count| *count > MOST) {
+        Some(count) => Err(DecodeError::Excessive { count }),
+        None => Ok(()),
+    }
 }
 
 /// The kind a record of the ring says it is, for the books: they are kept even of records that make no sense.
@@ -71,6 +83,9 @@ pub fn sums(rows: &[u8]) -> impl Iterator<Item = Result<SumEvent, DecodeError>> 
             let (key, rest) =
                 raw::SumKey::read_from_prefix(row).map_err(|_short| DecodeError::Short { len: row.len() })?;
             let sum: raw::Sum = read(rest)?;
+            check([sum.connects, sum.failures, sum.connect_ns, sum.retransmits])?;
+            check([sum.sent_bytes, sum.received_bytes])?;
+            check(sum.closes)?;
             Ok(SumEvent {
                 cgroup: CgroupId(key.cgroup_id),
                 process: (key.tgid != 0).then_some(ProcKey {
@@ -188,8 +203,21 @@ pub fn counted(record: &[u8]) -> Result<Counted, DecodeError> {
             },
         },
         unanswered: u64::from(record.unanswered),
-        ended: (record.flags & raw::stream_flag::END != 0).then_some(record.cookie),
+        ended: (record.flags & raw::stream_flag::END != 0).then(|| end(&record)),
     })
+}
+
+fn end(record: &raw::ExchangesRecord) -> End {
+    let words = match record.role {
+        exchange::SEND => [record.sent, record.received],
+        _ => [record.received, record.sent],
+    };
+    End {
+        time_ns: record.header.time_ns,
+        socket: record.cookie,
+        words: (record.lane == exchange::lane::RECORDS).then_some(words),
+        lost: record.lost != 0,
+    }
 }
 
 fn between(by: &raw::Owner, ends: &raw::Ends, role: u8, protocol: u8) -> Result<Between, DecodeError> {

@@ -125,6 +125,28 @@ fn a_cgroup_path_that_was_cut_is_no_path() {
     assert_eq!(path_of(&record), None);
 }
 
+#[test]
+fn sums_of_more_than_there_can_be_are_none() {
+    let key = raw::SumKey {
+        family: u8::try_from(raw::AF_INET).unwrap(),
+        ..Default::default()
+    };
+    let decoded = |sum: raw::Sum| sums(&[key.as_bytes(), sum.as_bytes()].concat()).next().unwrap();
+    let mut sum = raw::Sum::default();
+    sum.closes[0] = MOST;
+    sum.received_bytes = MOST;
+    assert_eq!(decoded(sum).map(|sum| sum.ended()), Ok(MOST));
+    for add in [
+        |sum: &mut raw::Sum| sum.closes[1] = u64::MAX,
+        |sum: &mut raw::Sum| sum.connect_ns = u64::MAX,
+        |sum: &mut raw::Sum| sum.received_bytes += u64::MAX - MOST,
+    ] {
+        let mut sum = sum;
+        add(&mut sum);
+        assert_eq!(decoded(sum), Err(DecodeError::Excessive { count: u64::MAX }));
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_get_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0u16..20) {

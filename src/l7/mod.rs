@@ -11,7 +11,7 @@ pub mod redis;
 mod sums;
 pub mod watch;
 
-pub use connection::{Begin, Between, Counted, Part};
+pub use connection::{Begin, Between, Counted, End, Part};
 
 use crate::{
     config::Pattern,
@@ -169,8 +169,8 @@ impl Sessions {
         }
         self.sums
             .unparsed_many(&owner, protocol, UnparsedReason::Unanswered, unanswered);
-        if let Some(socket) = ended {
-            self.connections.ended(socket, &mut self.sums);
+        if let Some(end) = ended {
+            self.connections.ended(&end, (&owner, protocol), &mut self.sums);
         }
     }
 

@@ -265,6 +265,7 @@ impl TracerActor {
             let said = kernel.read_payload(WORDS_PER_NEWS * self.settings.batch, |record| {
                 self.sessions.hear(record)
             });
+            self.sessions.end(!said);
             news || said
         };
         if let Some(error) = failed {

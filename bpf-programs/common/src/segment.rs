@@ -102,14 +102,20 @@ pub struct ExchangesRecord {
     pub ends: Ends,
     pub cookie: u64,
     pub totals: Totals,
+    /// Bytes that have gone each way since the programs have first seen the socket.
+    pub sent: u64,
+    pub received: u64,
     /// Requests that got no reply. At its end only.
     pub unanswered: u32,
+    /// 1: the ring had no room for some of what was said.
+    pub lost: u32,
     pub protocol: u8,
     pub role: u8,
     pub flags: u8,
     pub lane: u8,
+    pub padding: [u8; 4],
 }
-const _: () = assert!(size_of::<ExchangesRecord>() == 200);
+const _: () = assert!(size_of::<ExchangesRecord>() == 224);
 
 /// What the programs are to do, in `SWITCHES`.
 #[repr(C)]

@@ -3,10 +3,12 @@
 mod scene;
 mod table;
 
+use rustix::process::Signal;
 use std::{collections::BTreeMap, path::Path};
 use table::{BY_NODE, CASES, NODE, benchmark, node, script, talk};
 use tarsier_integration::{
-    Case, Cgroup, Client, Seen, Statuses, Stopwatch, Tally, demand, each_lane, require_root, require_tool, statuses,
+    Agent, Case, Cgroup, Client, Seen, Statuses, Stopwatch, Tally, demand, each_lane, require_root, require_tool,
+    statuses,
 };
 
 const PROTOCOL: &str = "redis";
@@ -227,6 +229,30 @@ fn more_in_one_call_than_is_looked_at() {
         // And the PING before it.
         assert_eq!(counted, 1 + (64 << 10) / 65);
     });
+}
+
+#[test]
+fn what_is_lost_is_said_of_everybody_who_has_lost_something() {
+    if !is_ready() {
+        return;
+    }
+    let service = scene::serve();
+    let agent = Agent::builder().config("l7: {kernel_lane: false}\n").start();
+    let mut tally = Tally::new(&agent, &service, PROTOCOL);
+    tally.run(&service.doors()[2], "before", |client| talk(client, "errors", 5));
+    tally.expect();
+    // The ring fills up with the first of them. Of one connection the begin is in it, of others nothing is, and no end.
+    agent.signal(Signal::STOP);
+    for door in service.doors() {
+        for (way, count) in [("large", 1), ("errors", 20), ("first", 3)] {
+            tally.run(&door, way, |client| talk(client, way, count));
+        }
+    }
+    agent.signal(Signal::CONT);
+    let seen = tally.expect_unless_lost();
+    assert!(tally.lost() > 0);
+    // More than one row is missing something.
+    assert!(seen.unparsed.len() > 5, "{seen:?}");
 }
 
 #[test]

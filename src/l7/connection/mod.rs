@@ -1,5 +1,6 @@
 //! TCP connections whose words the kernel hands over: what it has counted until then goes on here.
 mod line;
+mod table;
 
 use super::{
     dialogue::{Dialogue, Exchange, Handover, Hearer, Side, Status},
@@ -8,18 +9,15 @@ use super::{
     postgres::Postgres,
     redis::Redis,
     sums::Sums,
-    watch::{Watch, Wishes},
+    watch::Wishes,
 };
 use crate::{
-    base::{ids::NetnsId, table::Table},
-    config::Pattern,
+    base::ids::NetnsId,
     decode::{Classes, Exchanges, Latency, Owner, Protocol, Role, UnparsedReason},
 };
 use line::{Heard, Line, Words};
-use std::{collections::BTreeSet, net::SocketAddr};
-
-/// Of all connections together. For more of it the longest idle ones make room.
-const MAX_BUFFERED: usize = 16 << 20;
+use std::net::SocketAddr;
+pub(super) use table::Connections;
 
 /// Who asks whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +68,20 @@ pub struct Begin<'a> {
 pub struct Counted {
     pub exchanges: Exchanges,
     pub unanswered: u64,
-    /// Its cookie, if it has ended.
-    pub ended: Option<u64>,
+    pub ended: Option<End>,
+}
+
+/// The end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// Its cookie.
+    pub socket: u64,
+    /// Where the words of its client and of its server have ended, if the kernel hands them over.
+    pub words: Option<[u64; 2]>,
+    /// Some of what it has handed over was lost.
+    pub lost: bool,
 }
 
 #[derive(Default)]
@@ -106,19 +116,6 @@ struct Connection {
     begun: bool,
     counts: Counts,
     last_ns: u64,
-}
-
-pub(super) struct Connections {
-    known: Table<u64, Connection>,
-    /// On which something waits for what comes before it.
-    waiting: BTreeSet<u64>,
-    /// On which something was counted since the last reading.
-    counted: BTreeSet<u64>,
-    given_up: Vec<u64>,
-    ended: Vec<u64>,
-    buffered: usize,
-    evicted: u64,
-    wishes: Wishes,
 }
 
 /// What a dialogue tells of, on its way to the counts.
@@ -175,6 +172,13 @@ impl Connection {
 
     fn is_waiting(&self) -> bool {
         self.client.is_waiting() || self.server.is_waiting()
+    }
+
+    fn line(&self, side: Side) -> &Line {
+        match side {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        }
     }
 
     fn expects_reply(&self) -> bool {
@@ -260,7 +264,9 @@ impl Connection {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
         };
-        if (!self.begun || early || line.is_behind(words.position)) && line.hold(words) {
+        // One without bytes is only a begin, and waits for nothing.
+        let waits = words.len > 0 && (!self.begun || early || line.is_behind(words.position));
+        if waits && line.hold(words) {
             // It comes later.
             return self.follow(sums, wishes);
         }
@@ -276,10 +282,7 @@ impl Connection {
 
     /// There is one that has waited, and now cannot wait any longer.
     fn waits_before(&self, side: Side, position: u64) -> bool {
-        match side {
-            Side::Client => self.client.waits_before(position),
-            Side::Server => self.server.waits_before(position),
-        }
+        self.line(side).waits_before(position)
     }
 
     /// Those that nothing is missing before any more.
@@ -295,24 +298,33 @@ impl Connection {
         }
     }
 
-    /// Nothing comes that they could wait for.
-    fn release(&mut self, sums: &mut Sums, wishes: &Wishes) {
+    /// Nothing comes that they could wait for. `up_to`: where either side has ended; what is missing then is lost.
+    fn release(&mut self, up_to: Option<[u64; 2]>, sums: &mut Sums, wishes: &Wishes) {
         if !self.begun && self.is_waiting() {
             self.begin_anywhere(sums, wishes);
         }
-        while self.is_waiting() {
-            let side = if self.client.is_waiting() {
-                Side::Client
-            } else {
-                Side::Server
-            };
-            self.hear(side, None, sums, wishes);
-            self.follow(sums, wishes);
+        for side in [Side::Client, Side::Server] {
+            while self.line(side).is_waiting() {
+                self.hear(side, None, sums, wishes);
+                self.follow(sums, wishes);
+            }
+            let end = up_to.map_or(0, |[client, server]| if side == Side::Client { client } else { server });
+            if self.line(side).is_behind(end) {
+                let nothing = Words {
+                    time_ns: self.last_ns,
+                    position: end,
+                    len: 0,
+                    starts: false,
+                    payload: &[],
+                };
+                self.hear(side, Some(&nothing), sums, wishes);
+                self.follow(sums, wishes);
+            }
         }
     }
 
-    fn end(&mut self, sums: &mut Sums, wishes: &Wishes) {
-        self.release(sums, wishes);
+    fn end(&mut self, up_to: Option<[u64; 2]>, sums: &mut Sums, wishes: &Wishes) {
+        self.release(up_to, sums, wishes);
         if let Some(mut dialogue) = self.dialogue.take() {
             let mut ear = Ear {
                 between: &self.between,
@@ -349,138 +361,6 @@ impl Connection {
             classes,
             latency,
         })
-    }
-}
-
-impl Connections {
-    pub(super) fn new(limit: usize) -> Self {
-        Self {
-            known: Table::new(limit),
-            waiting: BTreeSet::new(),
-            counted: BTreeSet::new(),
-            given_up: Vec::new(),
-            ended: Vec::new(),
-            buffered: 0,
-            evicted: 0,
-            wishes: Wishes::default(),
-        }
-    }
-
-    pub(super) fn leave_out(&mut self, patterns: &[Pattern]) {
-        patterns.clone_into(&mut self.wishes.leave_out);
-    }
-
-    pub(super) fn watch(&mut self, watch: Watch) {
-        self.wishes.watch = watch;
-    }
-
-    pub(super) fn apply(&mut self, part: &Part<'_>, sums: &mut Sums) {
-        let socket = part.socket;
-        if self.known.len() >= self.known.capacity() && !self.known.contains_key(&socket) {
-            self.make_room(sums);
-        }
-        let Some(connection) = self.known.get_or_insert_with(socket, || Connection::new(part)) else {
-            let Between { owner, protocol, .. } = &part.between;
-            return sums.unparsed(owner, *protocol, UnparsedReason::Crowded);
-        };
-        if connection.dialogue.is_none() {
-            return;
-        }
-        connection.last_ns = connection.last_ns.max(part.time_ns);
-        self.buffered -= connection.buffered();
-        if let Some(begin) = &part.begin {
-            connection.begin(part.side, begin, sums, &self.wishes);
-        }
-        let words = Words {
-            time_ns: part.time_ns,
-            position: part.position,
-            len: part.len,
-            starts: part.starts,
-            payload: part.payload,
-        };
-        connection.apply(part.side, &words, sums, &self.wishes);
-        self.buffered += connection.buffered();
-        if connection.is_waiting() {
-            self.waiting.insert(socket);
-        }
-        if connection.counts.latency.count() > 0 {
-            self.counted.insert(socket);
-        }
-        if connection.dialogue.is_none() {
-            self.given_up.push(socket);
-        }
-        while self.buffered > MAX_BUFFERED && !self.known.is_empty() {
-            self.make_room(sums);
-        }
-    }
-
-    pub(super) fn ended(&mut self, socket: u64, sums: &mut Sums) {
-        self.ended.push(socket);
-        if let Some(mut connection) = self.known.remove(&socket) {
-            self.waiting.remove(&socket);
-            self.counted.remove(&socket);
-            self.buffered -= connection.buffered();
-            connection.end(sums, &self.wishes);
-            sums.exchanges(connection.take());
-        }
-    }
-
-    /// Once per reading.
-    pub(super) fn take(&mut self, now_ns: u64, sums: &mut Sums) {
-        let waiting = std::mem::take(&mut self.waiting);
-        for socket in waiting {
-            let Some(connection) = self.known.get_mut(&socket) else {
-                continue;
-            };
-            self.buffered -= connection.buffered();
-            // Both have to be asked.
-            let old = [connection.client.grows_old(now_ns), connection.server.grows_old(now_ns)];
-            if old.contains(&true) {
-                connection.release(sums, &self.wishes);
-                self.counted.insert(socket);
-                if connection.dialogue.is_none() {
-                    self.given_up.push(socket);
-                }
-            }
-            self.buffered += connection.buffered();
-            if connection.is_waiting() {
-                self.waiting.insert(socket);
-            }
-        }
-        for socket in std::mem::take(&mut self.counted) {
-            if let Some(connection) = self.known.get_mut(&socket) {
-                sums.exchanges(connection.take());
-            }
-        }
-    }
-
-    /// Sockets of which nothing more is wanted, and those that have ended, since the last time.
-    pub(super) fn news(&mut self) -> (Vec<u64>, Vec<u64>) {
-        (std::mem::take(&mut self.given_up), std::mem::take(&mut self.ended))
-    }
-
-    /// Several at a time: all have to be looked at.
-    fn make_room(&mut self, sums: &mut Sums) {
-        let last = self.known.iter();
-        let mut last: Vec<_> = last.map(|(socket, connection)| (connection.last_ns, *socket)).collect();
-        last.sort_unstable();
-        last.truncate(last.len().div_ceil(16));
-        for (_, socket) in last {
-            let Some(mut connection) = self.known.remove(&socket) else {
-                continue;
-            };
-            self.waiting.remove(&socket);
-            self.counted.remove(&socket);
-            self.buffered -= connection.buffered();
-            connection.end(sums, &self.wishes);
-            sums.exchanges(connection.take());
-            self.evicted += 1;
-        }
-    }
-
-    /// Connections, bytes they keep, and how many had to make room.
-    pub(super) fn fill(&self) -> (usize, usize, u64) {
-        (self.known.len(), self.buffered, self.evicted)
     }
 }
 

@@ -68,5 +68,6 @@ fn is_binary(head: &Head, len: u32) -> bool {
         // The type of the data, and what older versions called reserved.
         && head.byte(5) == 0
         && key + u32::from(head.byte(4)) <= body
-        && (head.seen < len || BINARY_HEADER + body <= len)
+        // All of it is in the segment then: a length may be as large as a number can be.
+        && (head.seen < len || body <= len - BINARY_HEADER)
 }

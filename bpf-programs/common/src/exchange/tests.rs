@@ -358,6 +358,7 @@ fn memcached_is_recognised_and_handed_on() {
         b"statistics\r\n",
         b"flush_al \r\n",
         b"\x80\x01 and so on, no header of it",
+        b"\x80\0\0\x03\0\0\0\0\xff\xff\xff\xf0\0\0\0\x07\0\0\0\0\0\0\0\0foo",
     ] {
         let mut exchange = Exchange::default();
         play_on(&mut exchange, &[(SEND, other)], false, COUNTABLE);

@@ -1,7 +1,8 @@
 //! Connections as the kernel hands them over, and both lanes beside each other.
+mod ends;
 mod lanes;
 
-use super::*;
+use super::{table::MAX_BUFFERED, *};
 use crate::{
     decode::Unparsed,
     l7::{Fill, Limits, Output, Sessions},
@@ -87,14 +88,25 @@ impl Node {
         self.sessions.take(self.now_ns)
     }
 
+    /// With all that it has said.
     fn ends(&mut self) -> Output {
+        let words = Some(self.positions);
+        self.ends_with(words, false)
+    }
+
+    fn ends_with(&mut self, words: Option<[u64; 2]>, lost: bool) -> Output {
         let mut exchanges = Exchanges::example(Role::Client, self.between.protocol);
         exchanges.classes = Classes::default();
         exchanges.latency = Latency::default();
         self.sessions.count(Counted {
             exchanges,
             unanswered: 0,
-            ended: Some(7),
+            ended: Some(End {
+                time_ns: self.now_ns,
+                socket: 7,
+                words,
+                lost,
+            }),
         });
         self.take()
     }
@@ -328,7 +340,12 @@ fn neither_connections_nor_what_they_keep_grow_without_end() {
         node.sessions.count(Counted {
             exchanges: Exchanges::example(Role::Client, Protocol::Http),
             unanswered: 0,
-            ended: Some(socket),
+            ended: Some(End {
+                time_ns: 1,
+                socket,
+                words: None,
+                lost: false,
+            }),
         });
     }
     assert_eq!(
