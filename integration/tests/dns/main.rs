@@ -5,6 +5,7 @@
     clippy::print_stdout,
     reason = "helpers of tests"
 )]
+mod resolvers;
 mod scene;
 
 use scene::{Rows, Scene, ask, asked, rows};

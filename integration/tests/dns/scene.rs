@@ -172,10 +172,14 @@ impl Scene {
 
     /// With the name server in the client's `/etc/resolv.conf`.
     pub(crate) fn with_resolver(&self, command: &[&str]) {
+        let [v4, _] = self.server_addresses();
+        self.with_resolv_conf(&v4, "", command);
+    }
+
+    pub(crate) fn with_resolv_conf(&self, server: &str, options: &str, command: &[&str]) {
         const MOUNT: &str = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
         let conf = self.server.folder.path().join("resolv.conf");
-        let [v4, _] = self.server_addresses();
-        fs::write(&conf, format!("nameserver {v4}\n")).unwrap();
+        fs::write(&conf, format!("nameserver {server}\noptions {options}\n")).unwrap();
         let mut unshare = self.client().command("unshare");
         unshare.args(["--mount", "sh", "-c", MOUNT]).arg(&conf).args(command);
         let output = unshare.output().unwrap();
