@@ -6,10 +6,12 @@ const http = require('http');
 
 const [way, host, port, count, ...paths] = process.argv.slice(2);
 const agent = new http.Agent({ keepAlive: way !== 'each', maxSockets: way === 'parallel' ? 8 : 1 });
+// What a request ends with. Of one that is nothing but that, the length is said.
+const last = { post: 'end', large: Buffer.alloc(1 << 20, 'z') }[way];
 const answered = {};
 
 const ask = (number) => new Promise((resolve, reject) => {
-  const method = way === 'post' ? 'POST' : 'GET';
+  const method = way === 'post' || way === 'large' ? 'POST' : 'GET';
   const request = http.request({ host, port, agent, method, path: paths[number % paths.length] }, (response) => {
     response.resume();
     response.on('end', () => {
@@ -21,7 +23,7 @@ const ask = (number) => new Promise((resolve, reject) => {
   request.on('error', reject);
   // Two writes: in chunks.
   if (way === 'post') request.write('a'.repeat(number * 500));
-  request.end(way === 'post' ? 'end' : undefined);
+  request.end(last);
 });
 
 (async () => {

@@ -19,7 +19,7 @@ use tarsier_integration::{Agent, End, Metrics, demand, require_root, require_too
 
 fn is_ready() -> bool {
     require_root()
-        && require_tool(&["ip", "python3", "nginx", "node", "go", "curl"])
+        && require_tool(&["ip", "python3", "nginx", "node", "go", "curl", "ab"])
         && demand("apache2", apache().is_some())
 }
 
