@@ -2,6 +2,7 @@
 use std::{
     env,
     io::{self, Write as _},
+    path::PathBuf,
     thread,
 };
 
@@ -38,6 +39,12 @@ pub fn require_tool(tools: &[&str]) -> bool {
 }
 
 pub fn has_tool(tool: &str) -> bool {
+    find_tool(tool).is_some()
+}
+
+/// Where it is in `PATH`.
+pub fn find_tool(tool: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(tool).is_file())
+    let mut files = env::split_paths(&path).map(|folder| folder.join(tool));
+    files.find(|file| file.is_file())
 }

@@ -3,24 +3,24 @@
 mod scene;
 mod table;
 
-use scene::Programs;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 use table::{CASES, DRIVEN, DRIVER, LOOKS, drive, large_rows, pgbench, script, speak};
 use tarsier_integration::{
-    Case, Cgroup, Client, Seen, Tally, demand, each_lane, eventually, lane, require_root, require_tool, statuses,
+    Case, Cgroup, Client, Postgres, Seen, Tally, demand, each_lane, eventually, lane, require_root, require_tool,
+    statuses,
 };
 
 const PROTOCOL: &str = "postgres";
 const LIBRARY: &str = "/usr/lib/python3/dist-packages/psycopg2";
 
-fn programs() -> Option<Programs> {
+fn programs() -> Option<Postgres> {
     let ready = require_root()
         && require_tool(&["ip", "nsenter", "setpriv", "python3"])
         && demand("python3-psycopg2", Path::new(LIBRARY).is_dir());
-    ready.then(Programs::find).flatten()
+    ready.then(Postgres::find).flatten()
 }
 
-fn count_all(programs: &Programs, cases: &[Case]) {
+fn count_all(programs: &Postgres, cases: &[Case]) {
     let service = scene::serve(programs);
     let mut seen: Vec<Seen> = Vec::new();
     each_lane(|agent, kernel| {

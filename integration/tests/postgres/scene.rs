@@ -1,37 +1,9 @@
 //! A PostgreSQL server with a cluster of its own, as nobody: it refuses root.
 use rustix::process::Signal;
-use std::{
-    fs,
-    os::unix::fs::chown,
-    path::{Path, PathBuf},
-};
-use tarsier_integration::{Place, Running, Service, demand, free_port};
+use std::{fs, os::unix::fs::chown, path::Path};
+use tarsier_integration::{NOBODY, Place, Postgres, Running, Service, free_port};
 
-const NOBODY: u32 = 65_534;
-
-pub(crate) struct Programs(PathBuf);
-
-impl Programs {
-    /// Debian has a folder per version, and not all of them in `PATH`.
-    pub(crate) fn find() -> Option<Self> {
-        let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-        let mut folders: Vec<_> = versions.flatten().map(|entry| entry.path().join("bin")).collect();
-        folders.sort();
-        folders.push("/usr/bin".into());
-        let names = ["initdb", "postgres", "pgbench", "psql"];
-        let found = folders
-            .into_iter()
-            .find(|folder| names.iter().all(|name| folder.join(name).is_file()));
-        demand("postgresql", found.is_some()).then_some(())?;
-        found.map(Self)
-    }
-
-    pub(crate) fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-pub(crate) fn serve(programs: &Programs) -> Service {
+pub(crate) fn serve(programs: &Postgres) -> Service {
     let mut service = Service::new();
     let (port, listen) = (service.port.to_string(), service.ips().join(","));
     let data = service.folder().join("data").display().to_string();

@@ -1,7 +1,6 @@
 //! Ways to ask a PostgreSQL server, each with its own count.
-use crate::scene::Programs;
 use std::{fs, sync::LazyLock};
-use tarsier_integration::{Case, Client, Statuses, go_module, statuses};
+use tarsier_integration::{Case, Client, Postgres, Statuses, go_module, statuses};
 
 pub(crate) fn script(name: &str) -> String {
     format!("{}/tests/postgres/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -12,7 +11,7 @@ pub(crate) fn speak(client: &Client<'_>, way: &str, count: u64) -> Statuses {
 }
 
 fn run(client: &Client<'_>, program: &str, arguments: &[&str], input: &str) -> String {
-    let programs = Programs::find().unwrap();
+    let programs = Postgres::find().unwrap();
     let (ip, port) = (client.ip(), client.port());
     let who = ["-h", &ip, "-p", &port, "-U", "tester"];
     client.output(
