@@ -188,6 +188,10 @@ unsafe fn is_given_up(conversation: *mut Conversation) -> bool {
 #[inline(always)]
 pub unsafe fn place_of(conversation: *mut Conversation, moved: &Moved) -> Option<Place> {
     unsafe {
+        // Pages were never the caller's own: nobody can read them here.
+        if moved.way & (way::STREAM | way::PAGES) == way::STREAM | way::PAGES {
+            return None;
+        }
         let task = h::bpf_get_current_task_btf() as *const u8;
         if load::<u32>(task, Field::TASK_FLAGS) & (PF_KTHREAD | PF_IO_WORKER) != 0 {
             return None;

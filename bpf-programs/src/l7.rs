@@ -35,7 +35,7 @@ unsafe fn moved<const SENT: bool>(sk: *const u8, result: i32, flags: i32) {
             return;
         }
         match load::<u16>(sk, Field::SK_PROTOCOL) {
-            IPPROTO_TCP => stream::<SENT>(sk, result, flags),
+            IPPROTO_TCP => stream::<SENT, false>(sk, result, flags),
             IPPROTO_UDP => datagram::<SENT, 0>(sk, result, flags),
             _ => {}
         }
@@ -43,7 +43,7 @@ unsafe fn moved<const SENT: bool>(sk: *const u8, result: i32, flags: i32) {
 }
 
 #[inline(always)]
-unsafe fn stream<const SENT: bool>(sk: *const u8, result: i32, flags: i32) {
+unsafe fn stream<const SENT: bool, const PAGES: bool>(sk: *const u8, result: i32, flags: i32) {
     unsafe {
         let mut conversation = talkers::find(sk);
         if conversation.is_null() {
@@ -54,7 +54,8 @@ unsafe fn stream<const SENT: bool>(sk: *const u8, result: i32, flags: i32) {
         if result <= 0 || flags & MSG_PEEK != 0 {
             return;
         }
-        let way = way::STREAM | direction::<SENT>();
+        let pages = if PAGES { way::PAGES } else { 0 };
+        let way = way::STREAM | direction::<SENT>() | pages;
         if conversation.is_null() {
             if is_wanted::<true, SENT>(sk) {
                 return segment(sk, result as u32, way);
@@ -86,21 +87,28 @@ const fn direction<const SENT: bool>() -> u32 {
 
 #[fexit(function = "tcp_sendmsg")]
 pub fn l7_sent_exit(ctx: FExitContext) -> i32 {
-    unsafe { stream_exit::<true>(ctx.arg(0), ctx.arg(3), 0) };
+    unsafe { stream_exit::<true, false>(ctx.arg(0), ctx.arg(3), 0) };
     0
 }
 
 #[fexit(function = "tcp_recvmsg")]
 pub fn l7_received_exit(ctx: FExitContext) -> i32 {
-    unsafe { stream_exit::<false>(ctx.arg(0), ctx.arg(5), ctx.arg(3)) };
+    unsafe { stream_exit::<false, false>(ctx.arg(0), ctx.arg(5), ctx.arg(3)) };
+    0
+}
+
+/// What sendfile and splice send, a page at a time. Until 6.4: since then they go the way of all, as messages.
+#[fexit(function = "tcp_sendpage")]
+pub fn l7_sent_page_exit(ctx: FExitContext) -> i32 {
+    unsafe { stream_exit::<true, true>(ctx.arg(0), ctx.arg(5), 0) };
     0
 }
 
 #[inline(always)]
-unsafe fn stream_exit<const SENT: bool>(sk: *const u8, result: i32, flags: i32) {
+unsafe fn stream_exit<const SENT: bool, const PAGES: bool>(sk: *const u8, result: i32, flags: i32) {
     unsafe {
         if is_inet(sk) && load::<u16>(sk, Field::SK_PROTOCOL) == IPPROTO_TCP {
-            stream::<SENT>(sk, result, flags);
+            stream::<SENT, PAGES>(sk, result, flags);
         }
     }
 }

@@ -24,6 +24,8 @@ pub mod way {
     pub const STREAM: u32 = 2;
     /// The kernel's function for IPv6.
     pub const SIX: u32 = 4;
+    /// Of a stream, which has no function for IPv6: the one that sends pages.
+    pub const PAGES: u32 = SIX;
     pub const COUNT: usize = 8;
 }
 

@@ -28,6 +28,14 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// The kernel has no function of that name to attach to.
+    pub(super) fn is_no_function(&self) -> bool {
+        let Self::Program { source, .. } = self else {
+            return false;
+        };
+        matches!(source, ProgramError::Btf(aya::BtfError::UnknownBtfTypeName { .. }))
+    }
+
     /// The word for the feature table.
     pub(super) fn reason(&self) -> &'static str {
         match self {

@@ -113,8 +113,10 @@ pub(super) struct Hook {
     pub lacks: &'static str,
 }
 
-/// With any hook that reads, where requests on connections are counted.
-pub(super) const COUNTING: [Unit; 3] = [
+/// With any hook that reads, where requests on connections are counted. The first only where the kernel has that function,
+/// which is until 6.4: what it sends no hook sees.
+pub(super) const COUNTING: [Unit; 4] = [
+    unit(program::L7_SENT_PAGE_EXIT, feature::L7, Attach::Exit("tcp_sendpage")),
     unit(program::L7_TOTALS, feature::L7, Attach::Stored(map::CONVERSATIONS)),
     unit(program::L7_TOTALS_OF_SLOTS, feature::L7, Attach::Slots(map::TALKERS)),
     unit(program::L7_DESTROY, feature::L7, Attach::Tracepoint("tcp_destroy_sock")),

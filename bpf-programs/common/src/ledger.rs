@@ -113,6 +113,7 @@ pub mod program {
     pub const L7_RECEIVED: &str = "l7_received";
     pub const L7_SENT_EXIT: &str = "l7_sent_exit";
     pub const L7_RECEIVED_EXIT: &str = "l7_received_exit";
+    pub const L7_SENT_PAGE_EXIT: &str = "l7_sent_page_exit";
     pub const L7_UDP_SENT_EXIT: &str = "l7_udp_sent_exit";
     pub const L7_UDP_RECEIVED_EXIT: &str = "l7_udp_received_exit";
     pub const L7_UDP6_SENT_EXIT: &str = "l7_udp6_sent_exit";

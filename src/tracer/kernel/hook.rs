@@ -15,8 +15,8 @@ pub(super) struct Attached {
     hook: &'static Hook,
     /// With those programs that also read what is said.
     reads: bool,
-    /// And what was counted on connections.
-    counts: bool,
+    /// And what was counted on connections. Nothing: that is not wanted.
+    counting: &'static [Unit],
 }
 
 type Units = Chain<std::slice::Iter<'static, Unit>, std::slice::Iter<'static, Unit>>;
@@ -26,12 +26,12 @@ impl Attached {
         if self.reads { self.hook.reading } else { self.hook.units }
     }
 
-    fn counting(self) -> &'static [Unit] {
-        if self.counts { &COUNTING } else { &[] }
+    fn counts(self) -> bool {
+        !self.counting.is_empty()
     }
 
     pub(super) fn units(self) -> Units {
-        self.moved().iter().chain(self.counting())
+        self.moved().iter().chain(self.counting)
     }
 }
 
@@ -75,8 +75,8 @@ impl Kernel {
             Some(attached) => {
                 let wish = self.wish();
                 attached.reads == wish.reads()
-                    && attached.counts == wish.counts
-                    && !loaded.lanes.is_to_change(&self.setup.l7, attached.counts)
+                    && attached.counts() == wish.counts
+                    && !loaded.lanes.is_to_change(&self.setup.l7, attached.counts())
             }
             None => self.hook_is_off(),
         }
@@ -107,7 +107,7 @@ impl Kernel {
         self.switch(wish, btf, features);
         let l7 = &self.setup.l7;
         if let Some(loaded) = &mut self.loaded {
-            let counts = loaded.hook.is_some_and(|attached| attached.counts);
+            let counts = loaded.hook.is_some_and(Attached::counts);
             if let Err(error) = loaded.lanes.switch(l7, counts)
                 && wish.counts
             {
@@ -130,7 +130,7 @@ impl Kernel {
                     return self.set_hook(Attached {
                         hook,
                         reads: false,
-                        counts: false,
+                        counting: &[],
                     });
                 }
                 Err(error) => {
@@ -183,20 +183,36 @@ impl Kernel {
         if wish.dns {
             features.ok(feature::DNS);
         }
-        if from.counts != wish.counts {
-            if wish.counts {
-                if let Err(error) = self.attach_all(&COUNTING, btf) {
-                    features.degraded(feature::L7, error.reason(), hint(&error));
-                    return;
+        if from.counts() != wish.counts {
+            now.counting = if wish.counts {
+                match self.attach_counting(btf) {
+                    Ok(units) => units,
+                    Err(error) => {
+                        features.degraded(feature::L7, error.reason(), hint(&error));
+                        return;
+                    }
                 }
             } else {
-                self.detach_all(&COUNTING);
-            }
-            now.counts = wish.counts;
+                self.detach_all(from.counting);
+                &[]
+            };
             self.set_hook(now);
         }
         if wish.counts {
             features.ok(feature::L7);
+        }
+    }
+
+    /// Those that this kernel has something for.
+    fn attach_counting(&mut self, btf: &aya::Btf) -> Result<&'static [Unit], KernelError> {
+        const ALL: &[Unit] = &COUNTING;
+        match self.attach_all(ALL, btf) {
+            Err(error) if error.is_no_function() => {
+                let [_, others @ ..] = ALL else { return Err(error) };
+                self.attach_all(others, btf)?;
+                Ok(others)
+            }
+            attached => attached.map(|()| ALL),
         }
     }
 
