@@ -1,5 +1,5 @@
 //! Commands to Memcached, against what the clients have counted: a real server, real clients, and a table of ways to ask.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
+#![expect(clippy::print_stdout, reason = "helpers of tests")]
 mod scene;
 mod table;
 
