@@ -3,8 +3,9 @@
 # means anything there. ARCH is Debian's word for the machine: amd64 or arm64.
 #   kernel.sh fetch ARCH PACKAGE     unpacks the kernel of a Debian package below $CACHE and prints the path of its vmlinuz.
 #       Installs nothing, and tells neither apt nor dpkg of this machine about ARCH.
-#   kernel.sh run ARCH VMLINUZ SCRIPT FILE:DST...   an initramfs of busybox, SCRIPT and FILEs with their libraries; proc, sys,
-#       devtmpfs, cgroup2 and loopback are there. Prints the console; the last line is the script's exit status.
+#   kernel.sh run ARCH VMLINUZ SCRIPT FILE[:DST]...   an initramfs of busybox, SCRIPT and FILEs with their libraries; proc, sys,
+#       devtmpfs, cgroup2 and loopback are there. Prints the console; the last line is the script's exit status. A FILE may be a
+#       folder, which is there with its owners and modes, without libraries.
 #   kernel.sh system ARCH VMLINUZ DISK SCRIPT FILE:DST...   the same, with systemd as the first process, in the root folder that
 #       DISK has (see vm.sh; what is written there is lost). /it has SCRIPT and FILEs, which may be in no other folder but
 #       /modules: those are loaded in the order of their names, the drivers of the disk among them.
@@ -37,6 +38,7 @@ unpack() {
 add() {
   local library
   mkdir -p "$t$(dirname "$2")"
+  [ ! -d "$1" ] || { cp -a "$1" "$t$2"; return; }
   cp -L "$1" "$t$2"
   if [ "$arch" = "$(dpkg --print-architecture)" ]; then
     { ldd "$1" 2>/dev/null || true; } | { grep -oE '/[^ ]+' || true; } | sort -u | while read -r library; do
@@ -54,7 +56,7 @@ add() {
 
 verb=${1:-} arch=${2:-}
 case $verb:$arch in
-*:amd64) machine=(qemu-system-x86_64 -M pc) console=ttyS0 limit=180 ;;
+*:amd64) machine=(qemu-system-x86_64 -M pc) console=ttyS0 limit=300 ;;
 *:arm64) machine=(qemu-system-aarch64 -M virt) console=ttyAMA0 limit=300 ;;
 stop:) exit 0 ;;
 *)
@@ -93,6 +95,8 @@ run | system)
   shift
   t=$(mktemp -d "$RT/initrd.XXXXXX")
   trap 'rm -rf "$t" "$t.gz"' EXIT
+  # Not for root alone, as it was made.
+  chmod 755 "$t"
   mkdir -p "$t"/{bin,proc,sys,dev,tmp,etc,root,var,run,it}
   busybox=$CACHE/busybox.$arch
   [ -e "$busybox" ] || { mkdir -p "$CACHE"; apt apt-get update >&2; unpack busybox-static "$busybox"; }

@@ -40,7 +40,8 @@ impl Machine {
         }
     }
 
-    fn is_this(self) -> bool {
+    /// It runs what runs here.
+    pub fn is_this(self) -> bool {
         self.arch() == std::env::consts::ARCH
     }
 }
@@ -109,9 +110,10 @@ impl Emulator {
         })
     }
 
-    /// Boots the kernel of a Debian package, or one given by its path, and runs `script` there, where `/tarsier` and `/workload` are.
+    /// Boots the kernel of a Debian package, or one given by its path, and runs `script` there, where `/tarsier`, `/workload` and
+    /// `more` are: a file or folder each, or `from:to`.
     #[track_caller]
-    pub fn boot(&self, kernel: &str, script: &str) -> Boot {
+    pub fn boot(&self, kernel: &str, script: &str, more: &[String]) -> Boot {
         let kernel = match kernel {
             path if path.starts_with('/') => path.to_owned(),
             package => self.script.run(&["fetch", self.machine.name(), package]),
@@ -119,6 +121,7 @@ impl Emulator {
         let mut files = self.programs.files("/").to_vec();
         // One that runs here runs there.
         files.extend(self.machine.is_this().then(|| format!("{DNSMASQ}:/dnsmasq")));
+        files.extend_from_slice(more);
         self.run("run", &kernel, &[], script, &files)
     }
 
