@@ -10,10 +10,13 @@ VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\
 REVISION := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 AGENT := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/release/tarsier
 
-# Yours to set: ARGS for `make run`, TESTS for `make test` (names or parts of names), those of `make bench`, the rest for
-# install and image.
+# Yours to set: ARGS for `make run`, TESTS for `make test` (names or parts of names), RUNS, TARGETS and SEED for `make fuzz`,
+# those of `make bench`, the rest for install and image.
 ARGS ?=
 TESTS ?=
+RUNS ?= 1000000
+TARGETS ?=
+SEED ?= 1
 ROUNDS ?= 5
 SECONDS ?= 3
 BENCH ?=
@@ -21,7 +24,7 @@ BENCH_CONFIG ?=
 BENCH_OTHER ?=
 BENCH_OTHER_METRICS ?=
 BENCH_JSON ?= $(dir $(AGENT))bench.json
-export ROUNDS SECONDS BENCH BENCH_CONFIG BENCH_OTHER BENCH_OTHER_METRICS BENCH_JSON
+export RUNS TARGETS SEED ROUNDS SECONDS BENCH BENCH_CONFIG BENCH_OTHER BENCH_OTHER_METRICS BENCH_JSON
 DESTDIR ?=
 DOCKER ?= docker
 IMAGE ?= tarsier:$(VERSION)
@@ -58,6 +61,11 @@ test: ## set up, then unit and integration tests (TESTS=name for some)
 	TARSIER_BPF=require $(CARGO) build --features test-hooks
 	$(CARGO) test -p tarsier-integration --tests --no-fail-fast --config "target.'cfg(unix)'.runner=['$(CURDIR)/scripts/as.sh','root']" \
 	  -- --test-threads=1 $(TESTS)
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target RUNS times (RUNS=1000000, TARGETS="http sql" for some, SEED=7 for other inputs)
+	@scripts/setup.sh --fuzz
+	@scripts/as.sh user scripts/fuzz.sh
 
 .PHONY: lint
 lint: ## formatting, clippy (userland and eBPF), licences, scripts

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# setup.sh [--test] [--lint] [--bench] [--cross]   installs what building needs; with flags also what `make test`,
-# `make lint`, `make bench` and `make cross` need.
+# setup.sh [--test] [--lint] [--fuzz] [--bench] [--cross]   installs what building needs; with flags also what
+# `make test`, `make lint`, `make fuzz`, `make bench` and `make cross` need.
 # Asks nothing, installs only what is missing, removes nothing, may run again at any time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=bpf-programs/toolchain.env
 . bpf-programs/toolchain.env
 CARGO_DENY=0.20.2
+CARGO_FUZZ=0.13.2
 PATH=$PATH:/usr/sbin:/sbin
 export RUSTUP_AUTO_INSTALL=0
 
@@ -27,6 +28,7 @@ test=(
 )
 cross=(aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/lib/libc.so.6:libc6-dev-arm64-cross)
 lint=(shellcheck:shellcheck)
+fuzz=(c++:build-essential python3:python3)
 bench=(
   ip:iproute2 setpriv:util-linux bpftool:bpftool
   dnsmasq:dnsmasq-base dnsperf:dnsperf nginx:nginx-light wrk:wrk redis-server:redis-server redis-benchmark:redis-tools -:postgresql
@@ -38,6 +40,7 @@ qemu-system-aarch64-core cpio kmod xz e2fsprogs dnsmasq bind-utils dnsperf golan
 httpd-tools nodejs nodejs-npm wrk redis python3-redis postgresql-server postgresql-contrib python3-psycopg2 memcached \
 libmemcached-awesome-tools python3-pymemcache python3-memcached"
 dnf_lint="ShellCheck"
+dnf_fuzz="gcc-c++ python3"
 dnf_bench="iproute util-linux bpftool dnsmasq dnsperf nginx wrk redis postgresql-server postgresql-contrib"
 TARGET=aarch64-unknown-linux-gnu
 
@@ -47,12 +50,13 @@ root() { scripts/as.sh root "$@"; }
 user() { scripts/as.sh user "$@"; }
 has_apt() { command -v apt-get >/dev/null; }
 
-wanted=("${build[@]}") dnf=$dnf_build for_lint='' for_cross=''
+wanted=("${build[@]}") dnf=$dnf_build for_lint='' for_fuzz='' for_cross=''
 for flag in "$@"; do
   case $flag in
   # The tests boot a kernel of the other architecture, where its linker is to be had.
   --test) wanted+=("${test[@]}") dnf+=" $dnf_test" for_cross=${for_cross:-$(! has_apt || echo yes)} ;;
   --lint) wanted+=("${lint[@]}") dnf+=" $dnf_lint" for_lint=yes ;;
+  --fuzz) wanted+=("${fuzz[@]}") dnf+=" $dnf_fuzz" for_fuzz=yes ;;
   --bench) wanted+=("${bench[@]}") dnf+=" $dnf_bench" ;;
   --cross) has_apt || die "Debian's cross tools are needed, and there is no apt-get"; for_cross=yes ;;
   *) sed -n '2,3s/^# //p' "$0" >&2; exit 2 ;;
@@ -183,4 +187,5 @@ bpf_compiler
 [ -z "$for_cross" ] || cross_std
 cargo_tool bpf-linker "$BPF_LINKER"
 [ -z "$for_lint" ] || cargo_tool cargo-deny "$CARGO_DENY"
+[ -z "$for_fuzz" ] || cargo_tool cargo-fuzz "$CARGO_FUZZ"
 say "done"

@@ -12,6 +12,7 @@ const LIMITS: Limits = Limits {
     questions_per_socket: 4,
     questions: 8,
     stream_bytes: 100,
+    connections: 1,
 };
 
 /// Each segment behind a head: what it is, on which socket, by how much its position and its time jump, its bytes, and
