@@ -1,4 +1,5 @@
 //! The same counts on other kernels, each booted in QEMU with the agent inside.
+#![expect(clippy::panic, reason = "helpers of tests")]
 mod requests;
 mod servers;
 
