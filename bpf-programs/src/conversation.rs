@@ -3,7 +3,7 @@
 //! has too; whatever it cannot tell goes to user space, segment by segment, from there on. See `exchange`.
 use crate::{
     call::{self, Call, Place},
-    handover::record,
+    handover::prepare,
     kernel::load,
     maps::{Conversation, HEADS, SWITCHES, VERDICTS, WATCHED},
     news::count,
@@ -44,23 +44,34 @@ pub unsafe fn begin(sk: *const u8) -> *mut Conversation {
     }
 }
 
+/// What the caller of `said` has to do. It does it itself, for the stack's sake.
+pub mod then {
+    pub const NOTHING: u32 = 0;
+    /// The segment goes to user space: `hand_over` is to be called, for all of its bytes.
+    pub const SEGMENT: u32 = 1;
+    /// For none of them.
+    pub const BEGIN: u32 = 2;
+}
+
 /// A process has sent or received `len` bytes on a TCP socket. `way`: bits of that. By itself, for the verifier: it walks
 /// through it once, wherever the conversation is remembered.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn said(conversation: *mut Conversation, len: u32, way: u32) -> u32 {
-    if !conversation.is_null() {
-        unsafe { said_on(conversation, len, way) };
+    if conversation.is_null() {
+        return then::NOTHING;
     }
-    0
+    unsafe { said_on(conversation, len, way) }
 }
 
 #[inline(always)]
-unsafe fn said_on(conversation: *mut Conversation, len: u32, way: u32) {
+unsafe fn said_on(conversation: *mut Conversation, len: u32, way: u32) -> u32 {
     unsafe {
-        let Some(switches) = SWITCHES.get_ptr(0) else { return };
+        let Some(switches) = SWITCHES.get_ptr(0) else {
+            return then::NOTHING;
+        };
         if (*switches).protocols == 0 {
-            return;
+            return then::NOTHING;
         }
         if (*conversation).epoch != (*switches).epoch {
             look_again(conversation, &*switches);
@@ -70,7 +81,7 @@ unsafe fn said_on(conversation: *mut Conversation, len: u32, way: u32) {
         let direction = if sent { SEND } else { RECEIVE };
         // What went before the first request does not matter, nor where it went.
         if lane == lane::OPAQUE || (*addr_of!((*conversation).exchange)).is_tired(direction) {
-            return;
+            return then::NOTHING;
         }
         let position = if sent {
             advance(addr_of_mut!((*conversation).sent), u64::from(len))
@@ -101,14 +112,15 @@ unsafe fn said_on(conversation: *mut Conversation, len: u32, way: u32) {
             Outcome::NOTHING
         };
         if outcome == Outcome::NOTHING {
-            return;
+            return then::NOTHING;
         }
         if outcome == Outcome::BEGINS_BEHIND {
             moved.position += u64::from(moved.len);
             moved.len = 0;
         }
         let begins = outcome == Outcome::BEGINS || outcome == Outcome::BEGINS_BEHIND;
-        record(conversation, &moved, if begins { stream_flag::BEGIN } else { 0 });
+        prepare(conversation, &moved, if begins { stream_flag::BEGIN } else { 0 });
+        if moved.len > 0 { then::SEGMENT } else { then::BEGIN }
     }
 }
 
@@ -186,17 +198,17 @@ unsafe fn is_given_up(conversation: *mut Conversation) -> bool {
 
 /// The call that runs, if it is one that moves data of this socket.
 #[inline(always)]
-pub unsafe fn place_of(conversation: *mut Conversation, moved: &Moved) -> Option<Place> {
+pub unsafe fn place_of(conversation: *mut Conversation, way: u32) -> Option<Place> {
     unsafe {
         // Pages were never the caller's own: nobody can read them here.
-        if moved.way & (way::STREAM | way::PAGES) == way::STREAM | way::PAGES {
+        if way & way::PAGES != 0 {
             return None;
         }
         let task = h::bpf_get_current_task_btf() as *const u8;
         if load::<u32>(task, Field::TASK_FLAGS) & (PF_KTHREAD | PF_IO_WORKER) != 0 {
             return None;
         }
-        let call: Call = call::running(task, moved.sent)?;
+        let call: Call = call::running(task, way & way::SENT != 0)?;
         if !call.is_known(task, (*conversation).sk, addr_of_mut!((*conversation).fd)) {
             return None;
         }
@@ -228,7 +240,7 @@ unsafe fn matched(conversation: *mut Conversation, moved: &Moved, switches: &Swi
         let wanted = exchange.wanted(direction).min(moved.len);
         let from = exchange.begin(head, direction);
         if wanted > 0
-            && let Some(place) = place_of(conversation, moved)
+            && let Some(place) = place_of(conversation, moved.way)
         {
             read_head(&place, head, from, wanted);
         }

@@ -15,33 +15,47 @@ const COPY_STEPS: u32 = 56;
 /// Enough for the 1024 pieces that a call may have, and the parts. What lies behind them is as if it could not be read.
 const ROUNDS: u32 = 19;
 
-/// Hands a segment to user space, in parts if it is long.
-#[inline(never)]
-pub unsafe fn record(conversation: *mut Conversation, moved: &Moved, flags: u8) {
+/// What is told with a segment. `hand_over` follows, on the same processor.
+#[inline(always)]
+pub unsafe fn prepare(conversation: *mut Conversation, moved: &Moved, flags: u8) {
     unsafe {
-        let Some(draft) = STREAM_DRAFT.get_ptr_mut(moved.way) else {
+        if let Some(draft) = STREAM_DRAFT.get_ptr_mut(moved.way) {
+            describe(conversation, moved, flags, addr_of_mut!((*draft).record));
+        }
+    }
+}
+
+/// Hands `len` bytes to user space, in parts if there are many.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn hand_over(conversation: *mut Conversation, len: u32, way: u32) -> u32 {
+    if !conversation.is_null() {
+        unsafe { record(conversation, len, way) };
+    }
+    0
+}
+
+#[inline(always)]
+unsafe fn record(conversation: *mut Conversation, len: u32, way: u32) {
+    unsafe {
+        let Some(draft) = STREAM_DRAFT.get_ptr_mut(way) else {
             count(kind::SEGMENT, column::OBSERVED);
             (*conversation).lost = 1;
             return count(kind::SEGMENT, column::LOST);
         };
-        describe(conversation, moved, flags, addr_of_mut!((*draft).record));
         (*draft).piece = 0;
         (*draft).within = 0;
         (*draft).parts = 0;
         (*draft).rounds = 0;
         (*draft).lost = 0;
-        let place = if moved.len == 0 {
-            None
-        } else {
-            place_of(conversation, moved)
-        };
+        let place = if len == 0 { None } else { place_of(conversation, way) };
         let (len, pieces, count, base) = match place {
-            Some(place) if place.pieces == 0 => (moved.len, 0, place.len, place.base),
-            Some(place) => (moved.len, place.pieces, place.count, 0),
+            Some(place) if place.pieces == 0 => (len, 0, place.len, place.base),
+            Some(place) => (len, place.pieces, place.count, 0),
             None => (0, 0, 0, 0),
         };
         for _ in 0..ROUNDS {
-            if copy_stream(moved.way, len, pieces, count, base) == 0 {
+            if copy_stream(way, len, pieces, count, base) == 0 {
                 break;
             }
         }
@@ -193,13 +207,13 @@ unsafe fn unknown(draft: *mut StreamDraft, number: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn part(way: u32, copied: u32, last: u32) -> u32 {
     if let Some(draft) = STREAM_DRAFT.get_ptr_mut(way) {
-        unsafe { hand_over(draft, copied, last != 0) };
+        unsafe { output(draft, copied, last != 0) };
     }
     0
 }
 
 #[inline(always)]
-unsafe fn hand_over(draft: *mut StreamDraft, copied: u32, last: bool) {
+unsafe fn output(draft: *mut StreamDraft, copied: u32, last: bool) {
     unsafe {
         let copied = unknown(draft, copied);
         let record = addr_of_mut!((*draft).record);

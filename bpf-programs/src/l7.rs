@@ -2,7 +2,8 @@
 //! The hooks of who sends and receives, for those who also want to know what is said.
 use crate::{
     accept::{is_inet, used_by_somebody},
-    conversation::{begin, said},
+    conversation::{begin, said, then},
+    handover::hand_over,
     kernel::load,
     segment::{MSG_PEEK, is_wanted, segment, way},
     talkers,
@@ -65,7 +66,11 @@ unsafe fn stream<const SENT: bool, const PAGES: bool>(sk: *const u8, result: i32
                 return;
             }
         }
-        said(conversation, result as u32, way);
+        match said(conversation, result as u32, way) {
+            then::SEGMENT => hand_over(conversation, result as u32, way),
+            then::BEGIN => hand_over(conversation, 0, way),
+            _ => 0,
+        };
     }
 }
 
