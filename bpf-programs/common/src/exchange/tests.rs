@@ -301,7 +301,7 @@ fn one_request_is_told_from_two() {
         assert_eq!((e.lane, e.pending), (lane::KERNEL, 1), "{one}");
         let e = play(&[(SEND, one.repeat(2).as_bytes())]);
         assert_eq!(reason(&e), "pipelined", "{one}");
-        let e = play(&[(SEND, one[..one.len() - 1].as_bytes())]);
+        let e = play(&[(SEND, &one.as_bytes()[..one.len() - 1])]);
         assert_eq!(reason(&e), "long_head", "{one}");
     }
 }
