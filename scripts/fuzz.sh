@@ -10,7 +10,7 @@ mkdir -p "$root/fuzz"
 root=$(cd "$root/fuzz" && pwd)
 cd integration/fuzz
 # The toolchain of the rest will do: what finds wrong memory needs a nightly, and there is next to no unsafe code.
-options=(--fuzz-dir . --sanitizer none --codegen-units 16 --target-dir "$root")
+options=(--fuzz-dir . --sanitizer none --target-dir "$root")
 # The fuzzed parsers need no programs.
 export TARSIER_BPF=skip
 

@@ -42,7 +42,7 @@ fn segments(mut bytes: &[u8]) -> impl Iterator<Item = (u8, Vec<u8>)> {
         let ([flags, often, len], rest) = bytes.split_first_chunk::<3>()?;
         let (said, rest) = rest.split_at(rest.len().min(usize::from(*len)));
         bytes = rest;
-        Some((*flags, said.repeat(usize::from(often % 64).max(1))))
+        Some((*flags, said.repeat(usize::from(often % 8).max(1))))
     })
 }
 

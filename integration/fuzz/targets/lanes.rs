@@ -171,6 +171,12 @@ type Said = Vec<(Side, Vec<u8>)>;
 fn conversation(choices: &mut Choices<'_>) -> (Protocol, Said, Classes) {
     let (mut said, mut classes) = (Said::new(), Classes::default());
     let spoken = [Protocol::Http, Protocol::Redis, Protocol::Postgres][choices.next() % 3];
+    if spoken == Protocol::Postgres {
+        // Whole segments: without them nobody would know what it is.
+        said.push((Side::Client, b"\0\0\0\x0f\0\x03\0\0user\0a\0".to_vec()));
+        let ready = [message(b'R', b"\0\0\0\0"), message(b'Z', b"I")];
+        said.push((Side::Server, ready.concat()));
+    }
     while !choices.0.is_empty() {
         // PostgreSQL's clients wait for each reply here.
         let batch = match choices.next() {
@@ -191,10 +197,8 @@ fn conversation(choices: &mut Choices<'_>) -> (Protocol, Said, Classes) {
         for (side, whole) in [(Side::Client, requests), (Side::Server, replies)] {
             let mut rest = whole.as_slice();
             while !rest.is_empty() {
-                // A first query has to be a whole segment, or nobody knows what it is.
-                let first = spoken == Protocol::Postgres && said.is_empty();
                 let len = match choices.next() {
-                    cut if cut < 64 && !first => 1 + cut,
+                    cut if cut < 64 => 1 + cut,
                     _ => rest.len(),
                 };
                 let (piece, more) = rest.split_at(len.min(rest.len()));
