@@ -45,7 +45,7 @@ pub use service::{Door, Service};
 pub use share::{Share, strangers};
 pub use stage::{Stage, Traffic};
 pub use statistics::Statistics;
-pub use tally::{Case, Client, Seen, Tally, each_lane, lane, statuses};
+pub use tally::{Case, Client, Seen, Tally, each_lane, lane, seconds, statuses};
 pub use wait::{Stopwatch, eventually, eventually_some, free_port, pause};
 pub use watcher::Watcher;
 

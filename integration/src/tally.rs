@@ -381,6 +381,12 @@ impl<'a> Tally<'a> {
     }
 }
 
+/// How long clients ask as fast as they can: `TARSIER_IT_SECONDS`, or a moment.
+pub fn seconds() -> u64 {
+    let set = std::env::var("TARSIER_IT_SECONDS").ok();
+    set.map_or(3, |text| text.parse().expect("TARSIER_IT_SECONDS is a number"))
+}
+
 /// An agent that counts in the kernel what can be counted there, or one that reads everything. With room for what is said in
 /// bursts: a full ring is another matter.
 pub fn lane(kernel: bool) -> AgentBuilder {

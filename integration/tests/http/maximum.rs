@@ -4,14 +4,9 @@ use super::{
     scene::{Make, PATIENCE, Scene, Statuses, Way, total, unparsed},
 };
 use std::process::Command;
-use tarsier_integration::{Cgroup, End, require_tool};
+use tarsier_integration::{Cgroup, End, require_tool, seconds};
 
 const CONNECTIONS: u64 = 16;
-
-/// How long clients go on that stop by time.
-fn seconds() -> String {
-    std::env::var("TARSIER_IT_SECONDS").unwrap_or_else(|_| "3".to_owned())
-}
 
 /// The number behind, or before, a word in what a program prints.
 fn number(mut command: Command, find: impl Fn(&str) -> Option<&str>) -> u64 {
@@ -71,7 +66,7 @@ fn at_the_maximum_all_are_counted() {
         for way in [Way::Loopback4, Way::Link4] {
             let group = Cgroup::service("wrk");
             let mut wrk = scene.older.client(&group, way).command("wrk");
-            wrk.args(["-t1", "-c", &CONNECTIONS.to_string(), "-d", &seconds()]);
+            wrk.args(["-t1", "-c", &CONNECTIONS.to_string(), "-d", &seconds().to_string()]);
             wrk.arg(format!("http://{}/", scene.older.address(port, way)));
             let sent = number(wrk, |line| Some(line.split_once(" requests in ")?.0));
             let is_near = |counted: u64| (sent..=sent + CONNECTIONS).contains(&counted);

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use table::{CASES, DRIVEN, DRIVER, LOOKS, drive, large_rows, pgbench, script, speak};
 use tarsier_integration::{
     Case, Cgroup, Client, Postgres, Seen, Tally, demand, each_lane, eventually, lane, require_root, require_tool,
-    statuses,
+    seconds, statuses,
 };
 
 const PROTOCOL: &str = "postgres";
@@ -132,7 +132,8 @@ fn at_the_maximum() {
             let mut tally = Tally::new(agent, &service, PROTOCOL);
             let mut transactions = 0;
             let clients = CONNECTIONS.to_string();
-            let arguments = [arguments, &["-S", "-T", "3", "-c", &clients]].concat();
+            let time = seconds().to_string();
+            let arguments = [arguments, &["-S", "-T", &time, "-c", &clients]].concat();
             tally.run(&service.doors()[2], name, |client| {
                 transactions = pgbench(client, &arguments);
                 statuses(&[("ok", transactions + prepares + LOOKS)])

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 use table::{BY_NODE, CASES, NODE, benchmark, node, script, talk};
 use tarsier_integration::{
     Agent, Case, Cgroup, Client, Seen, Statuses, Stopwatch, Tally, demand, each_lane, require_root, require_tool,
-    statuses,
+    seconds, statuses,
 };
 
 const PROTOCOL: &str = "redis";
@@ -128,7 +128,7 @@ fn at_the_maximum() {
             let service = scene::serve();
             let door = &service.doors()[2];
             let mut tally = Tally::new(agent, &service, PROTOCOL);
-            // It stops by a count only: a first run tells how many there are in three seconds.
+            // It stops by a count only: a first run tells how many there are in a second.
             let first = 10_240 * pipeline.min(64);
             let mut per_second = 0;
             tally.run(door, "first", |client| {
@@ -137,7 +137,7 @@ fn at_the_maximum() {
                 per_second = (first as f64 / watch.elapsed().as_secs_f64()) as u64;
                 sent
             });
-            let count = (3 * per_second).next_multiple_of(pipeline);
+            let count = (seconds() * per_second).next_multiple_of(pipeline);
             tally.run(door, name, |client| benchmark(client, "get", pipeline, count));
             // What the kernel counts cannot be lost. What the agent has to read can: megabytes in each millisecond.
             let seen = if kernel && pipeline <= 16 {
