@@ -96,6 +96,7 @@ unsafe fn describe(conversation: *mut Conversation, moved: &Moved, flags: u8, re
         (*record).carried = (*exchange).carried;
         (*record).carried_len = (*exchange).carried_len;
         (*record).reason = (*exchange).reason;
+        (*record).head = (*exchange).asked_for_head;
     }
 }
 

@@ -169,6 +169,7 @@ pub fn part(record: &[u8]) -> Result<Part<'_>, DecodeError> {
                 pending: head.pending,
                 asked_ns: head.asked_ns,
                 rest: u64::from(head.rest),
+                head: head.head != 0,
             },
             carried: carried.unwrap_or_default(),
         }),

@@ -81,6 +81,8 @@ pub struct Handover {
     pub asked_ns: u64,
     /// Bytes of the last of them that are still to come.
     pub rest: u64,
+    /// It is HTTP's HEAD.
+    pub head: bool,
 }
 
 /// A protocol, on one connection. Total: whatever comes, it goes on, and keeps no more than a bounded number of bytes.

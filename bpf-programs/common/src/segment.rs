@@ -87,7 +87,9 @@ pub struct StreamRecord {
     pub carried_len: u8,
     /// Of `exchange::Reason`: why it is here.
     pub reason: u8,
-    pub padding: [u8; 2],
+    /// 1: what waits for a reply is HTTP's HEAD.
+    pub head: u8,
+    pub padding: [u8; 1],
     /// Bytes behind what is copied that no record has.
     pub skipped: u32,
 }

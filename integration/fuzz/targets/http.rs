@@ -75,6 +75,7 @@ fuzz_target!(|bytes: &[u8]| {
                 pending,
                 asked_ns: 0,
                 rest: u64::from(first / 4 % 16),
+                head: first & 2 != 0,
             });
         }
     }

@@ -291,6 +291,7 @@ impl Socket {
                     asked_ns: self.exchange.asked_ns,
                     rest: u64::from(self.exchange.rest),
                 },
+                    head: self.exchange.asked_for_head != 0,
                 carried: &self.exchange.carried[..usize::from(self.exchange.carried_len)],
             });
         }

@@ -70,6 +70,7 @@ fuzz_target!(|bytes: &[u8]| {
             pending,
             asked_ns: 0,
             rest: u64::from(*rest),
+            ..Handover::default()
         });
     }
     let (mut asked, mut holes) = (0, 0);

@@ -59,6 +59,7 @@ fuzz_target!(|bytes: &[u8]| {
             pending: u32::from(pending % 2),
             asked_ns: 0,
             rest: u64::from(*rest),
+            ..Handover::default()
         });
         said += 5 * u64::from(pending % 2);
     }

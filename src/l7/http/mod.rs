@@ -187,7 +187,7 @@ impl Dialogue for Http {
         self.client = Stream::amid(Some(from.rest));
         self.server = Stream::amid(None);
         let sent = Sent {
-            method: Method::Unknown,
+            method: if from.head { Method::Head } else { Method::Other },
             ..Sent::default()
         };
         // Its lane is for those that come one by one.

@@ -90,11 +90,11 @@ impl Totals {
     }
 }
 
-/// What one socket needs to know between two segments, and all it has counted. Zeroed memory is the start.
+/// What one socket needs to know between two segments, and all it has counted. Zeroed memory is the start. What every
+/// segment needs comes first: see `Conversation` in maps.rs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exchange {
-    pub totals: Totals,
     /// When the requests in flight were seen, or what is carried of one.
     pub asked_ns: u64,
     /// Bytes of the last request still to come.
@@ -107,8 +107,7 @@ pub struct Exchange {
     pub lane: u8,
     /// Of `Reason`.
     pub reason: u8,
-    /// The first bytes of a request that came in pieces, and which direction they went.
-    pub carried: [u8; 8],
+    /// The first bytes of a request that came in pieces: how many, and which direction they went.
     pub carried_len: u8,
     pub carried_by: u8,
     misses: u8,
@@ -116,7 +115,11 @@ pub struct Exchange {
     turn: u8,
     /// A client of PostgreSQL has asked for encryption.
     asked_for_encryption: u8,
-    padding: [u8; 3],
+    /// What waits for a reply is HTTP's HEAD: there is no body behind that.
+    pub asked_for_head: u8,
+    padding: [u8; 6],
+    pub carried: [u8; 8],
+    pub totals: Totals,
 }
 const _: () = assert!(size_of::<Exchange>() == 120);
 
@@ -315,6 +318,7 @@ impl Exchange {
             self.asked_ns = segment.now_ns;
         }
         self.carried_len = 0;
+        self.asked_for_head = u8::from(self.protocol == protocol::HTTP && segment.head.byte(0) == b'H');
         self.pending = if count == postgres::ENCRYPTION { 0 } else { count };
         self.rest = rest;
         Ok(())

@@ -70,6 +70,7 @@ impl Socket {
                 pending: exchange.pending,
                 asked_ns: exchange.asked_ns,
                 rest: u64::from(exchange.rest),
+                head: exchange.asked_for_head != 0,
             },
             carried,
         });

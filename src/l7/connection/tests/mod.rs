@@ -155,7 +155,7 @@ fn what_the_kernel_has_begun_goes_on() {
         handover: Handover {
             pending: 1,
             asked_ns: part.time_ns - 30_000_000,
-            rest: 0,
+            ..Handover::default()
         },
         carried: &[],
     };

@@ -226,12 +226,35 @@ fn first_words_from_the_middle() {
 }
 
 #[test]
+fn a_head_from_the_kernel() {
+    let head = Handover {
+        pending: 1,
+        head: true,
+        ..Handover::default()
+    };
+    let mut talk = Talk::after(head);
+    talk.server("HTTP/1.1 200 OK\r\nContent-Length: 70\r\n\r\n")
+        .client(get("/b"))
+        .server(reply(201));
+    assert_eq!(talk.end(), ["200", "GET /b 201"]);
+    // Of any other one it comes, whatever it looks like.
+    let body = reply(202);
+    let mut talk = Talk::after(Handover { head: false, ..head });
+    talk.server(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()))
+        .server(body)
+        .client(get("/b"))
+        .server(reply(201));
+    assert_eq!(talk.end(), ["200", "GET /b 201"]);
+}
+
+#[test]
 fn from_the_kernel() {
     // A second request on top of the first.
     let of = |pending, rest| Handover {
         pending,
         asked_ns: 50,
         rest,
+        ..Handover::default()
     };
     let mut talk = Talk::after(of(1, 0));
     assert!(talk.http.expects_reply());

@@ -161,11 +161,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     /// It is bounded, and nothing is told that nobody has asked.
     #[test]
-    fn anything_goes(steps in vec(step(), 0..40), pending in 0u32..3, rest in 0u64..20) {
+    fn anything_goes(steps in vec(step(), 0..40), pending in 0u32..3, rest in 0u64..20, head: bool) {
         let mut talk = Talk::new();
         let handed_over = pending > 0;
         if handed_over {
-            talk.http.take_over(Handover { pending, asked_ns: 0, rest });
+            talk.http.take_over(Handover { pending, asked_ns: 0, rest, head });
         }
         let mut requests = u64::from(if handed_over { pending } else { 0 });
         for step in steps {

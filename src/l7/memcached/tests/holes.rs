@@ -116,6 +116,7 @@ fn taken_over() {
         pending: 2,
         asked_ns: 100,
         rest: 4,
+        ..Handover::default()
     });
     line.client("hi\r\nget a\r\n")
         .server("STORED\r\nERROR\r\nEND\r\n")
@@ -125,7 +126,7 @@ fn taken_over() {
     let mut line = Line::after(Handover {
         pending: 2,
         asked_ns: 100,
-        rest: 0,
+        ..Handover::default()
     });
     line.server(message(0x81, 0, 0, 7, "", "")).end();
     assert_eq!(

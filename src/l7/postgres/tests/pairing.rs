@@ -242,6 +242,7 @@ fn what_the_kernel_has_begun_goes_on() {
             pending,
             asked_ns: 7,
             rest: rest.len() as u64,
+            ..Handover::default()
         });
         talk
     };

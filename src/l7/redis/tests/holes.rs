@@ -189,6 +189,7 @@ fn taken_over_where_the_client_is() {
         pending: 3,
         asked_ns: 100,
         rest: 7,
+        ..Handover::default()
     });
     assert!(line.redis.expects_reply());
     line.client([b"*1\r\n$4\r", &get[..]].concat())
@@ -201,6 +202,7 @@ fn taken_over_where_the_client_is() {
         pending: 1,
         asked_ns: 100,
         rest: BIG,
+        ..Handover::default()
     });
     line.client("abc")
         .miss(Client, BIG - 3)
@@ -213,14 +215,14 @@ fn taken_over_where_the_client_is() {
     let mut line = Line::after(Handover {
         pending: 2,
         asked_ns: 100,
-        rest: 0,
+        ..Handover::default()
     });
     line.miss(Server, 1).is_right();
     assert_eq!(line.unparsed(), [(Cut, 2)]);
     let mut line = Line::after(Handover {
         pending: 2,
         asked_ns: 100,
-        rest: 0,
+        ..Handover::default()
     });
     line.server(":1\r\n").end();
     assert_eq!(
@@ -230,7 +232,7 @@ fn taken_over_where_the_client_is() {
     let mut line = Line::after(Handover {
         pending: 1,
         asked_ns: 100,
-        rest: 0,
+        ..Handover::default()
     });
     line.client("\u{1}").end();
     assert_eq!(line.unparsed(), [(Malformed, 1), (Unanswered, 1)]);
