@@ -16,7 +16,7 @@ use crate::{
     base::table::Table,
     decode::{DnsAnswered, DnsStatus, Owner, Protocol, Role, UnparsedReason},
 };
-use message::{Answer, Body, ParseError, Question};
+use message::{Answer, Body, Message, ParseError, Question};
 use order::Way;
 use std::{collections::BTreeSet, net::IpAddr};
 use stream::Piece;
@@ -44,6 +44,8 @@ pub(super) struct Dns {
 struct Connection {
     sent: Way,
     received: Way,
+    /// Of the last message: who asks does not answer. After a hole, what is within a message may look like one.
+    role: Option<Role>,
     owner: Owner,
     last_ns: u64,
 }
@@ -53,16 +55,17 @@ impl Connection {
         self.sent.buffered() + self.received.buffered()
     }
 
-    fn ways(&mut self) -> [&mut Way; 2] {
-        [&mut self.sent, &mut self.received]
+    fn ways(&mut self) -> ([&mut Way; 2], &mut Option<Role>) {
+        ([&mut self.sent, &mut self.received], &mut self.role)
     }
 
     /// What has begun is never to be completed.
     fn end(&mut self, stream_bytes: usize, exchanges: &mut Exchanges, sums: &mut Sums) {
         let last = (self.owner, self.last_ns);
-        for way in self.ways() {
+        let (ways, role) = self.ways();
+        for way in ways {
             way.end(last, stream_bytes, &mut |segment, piece| {
-                exchanges.piece(segment, &piece, sums);
+                exchanges.piece(segment, &piece, role, sums);
             });
         }
     }
@@ -96,7 +99,7 @@ impl Dns {
                     cut: (bytes.len() as u64) < u64::from(segment.len),
                     began_ns: segment.time_ns,
                 };
-                self.exchanges.piece(segment, &piece, sums);
+                self.exchanges.piece(segment, &piece, &mut None, sums);
             }
             // The end of a stream.
             Transport::Stream if segment.len == 0 => {}
@@ -112,6 +115,7 @@ impl Dns {
         let new = || Connection {
             sent: Way::new(socket, Direction::Sent),
             received: Way::new(socket, Direction::Received),
+            role: None,
             owner: segment.owner,
             last_ns: segment.time_ns,
         };
@@ -127,8 +131,9 @@ impl Dns {
         };
         let exchanges = &mut self.exchanges;
         self.buffered -= way.buffered();
+        let role = &mut connection.role;
         way.feed(segment, self.stream_bytes, &mut |segment, piece| {
-            exchanges.piece(segment, &piece, sums);
+            exchanges.piece(segment, &piece, role, sums);
         });
         self.buffered += way.buffered();
         if way.is_waiting() {
@@ -168,9 +173,10 @@ impl Dns {
                 return false;
             };
             self.buffered -= connection.buffered();
-            for way in connection.ways() {
+            let (ways, role) = connection.ways();
+            for way in ways {
                 way.expire(now_ns, self.stream_bytes, &mut |segment, piece| {
-                    exchanges.piece(segment, &piece, sums);
+                    exchanges.piece(segment, &piece, role, sums);
                 });
             }
             self.buffered += connection.buffered();
@@ -230,13 +236,22 @@ struct Said {
 }
 
 impl Exchanges {
-    fn piece(&mut self, segment: &Segment<'_>, piece: &Piece<'_>, sums: &mut Sums) {
+    /// `known`: the role of this end, if it is known.
+    fn piece(&mut self, segment: &Segment<'_>, piece: &Piece<'_>, known: &mut Option<Role>, sums: &mut Sums) {
         let reason = match *piece {
             Piece::Lost(reason) => reason,
             Piece::Message { bytes, cut, began_ns } => {
                 // What is received teaches the one who asked.
                 match message::parse(bytes, cut, segment.direction == Direction::Received) {
-                    Ok(message) => return self.message(segment, message.id, message.body, began_ns, sums),
+                    Ok(message) => {
+                        let role = role(&message.body, segment.direction);
+                        // Where it was the one before that was none, the next is right again.
+                        if known.take().is_none_or(|known| known == role) {
+                            *known = Some(role);
+                            return self.message(segment, role, message, began_ns, sums);
+                        }
+                        UnparsedReason::Malformed
+                    }
                     Err(ParseError::Short) if cut => UnparsedReason::Cut,
                     Err(ParseError::Short | ParseError::Malformed) => UnparsedReason::Malformed,
                     Err(ParseError::Unsupported) => UnparsedReason::Unsupported,
@@ -246,11 +261,8 @@ impl Exchanges {
         sums.unparsed(&segment.owner, Protocol::Dns, reason);
     }
 
-    fn message(&mut self, segment: &Segment<'_>, id: u16, body: Body, began_ns: u64, sums: &mut Sums) {
-        let role = match (&body, segment.direction) {
-            (Body::Question(_), Direction::Sent) | (Body::Answer(_), Direction::Received) => Role::Client,
-            (Body::Question(_), Direction::Received) | (Body::Answer(_), Direction::Sent) => Role::Server,
-        };
+    fn message(&mut self, segment: &Segment<'_>, role: Role, message: Message, began_ns: u64, sums: &mut Sums) {
+        let Message { id, body } = message;
         let line = Line {
             socket: segment.socket,
             role,
@@ -320,6 +332,13 @@ impl Exchanges {
         self.early.expire(now_ns, &mut |early| unasked(early, sums));
         self.questions
             .expire(now_ns, &mut |waiting| sums.unanswered(&waiting.owner, waiting.role));
+    }
+}
+
+fn role(body: &Body, direction: Direction) -> Role {
+    match (body, direction) {
+        (Body::Question(_), Direction::Sent) | (Body::Answer(_), Direction::Received) => Role::Client,
+        (Body::Question(_), Direction::Received) | (Body::Answer(_), Direction::Sent) => Role::Server,
     }
 }
 

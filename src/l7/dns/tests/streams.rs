@@ -68,6 +68,23 @@ fn after_a_gap_the_next_message_that_begins_a_segment() {
     assert_eq!(node.told(), [&counted(2), "2 unanswered", "1 gap"]);
 }
 
+/// A message within a message is none: those who ask do not answer.
+#[test]
+fn after_a_gap_what_looks_like_a_question_of_the_other_side() {
+    let mut node = Node::new();
+    node.piece(1, Sent, &[ask(1), ask(2)].concat());
+    node.missed(1, Received, 20);
+    node.piece(1, Received, &ask(9)).piece(1, Received, &reply(2));
+    assert_eq!(node.told(), [&counted(1), "1 unanswered", "1 malformed"]);
+    // If it is the first that was heard, it is believed, but not for long.
+    let mut node = Node::new();
+    node.missed(1, Received, 20);
+    node.piece(1, Received, &ask(9));
+    node.piece(1, Sent, &[ask(1), ask(2)].concat());
+    node.piece(1, Received, &[reply(1), reply(2)].concat());
+    assert_eq!(node.told(), [&counted(1), "1 not answered", "1 malformed", "1 unasked"]);
+}
+
 #[test]
 fn a_gap_with_the_length_alone() {
     let mut node = Node::new();
