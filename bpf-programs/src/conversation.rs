@@ -95,10 +95,10 @@ unsafe fn said_on(conversation: *mut Conversation, len: u32, way: u32) -> u32 {
             sent,
         };
         let outcome = if lane == lane::RECORDS {
-            if is_given_up(conversation) {
-                Outcome::NOTHING
-            } else {
+            if is_wanted(conversation, &moved) {
                 Outcome::GOES_ON
+            } else {
+                Outcome::NOTHING
             }
         } else if take(conversation) {
             let outcome = matched(conversation, &moved, &*switches);
@@ -182,17 +182,25 @@ unsafe fn release(conversation: *mut Conversation) {
     unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(addr_of_mut!((*conversation).busy), 0) };
 }
 
-/// User space could make nothing of it.
+/// Not where user space could make nothing of what was said, nor within what it knows to be a body.
 #[inline(always)]
-unsafe fn is_given_up(conversation: *mut Conversation) -> bool {
+unsafe fn is_wanted(conversation: *mut Conversation, moved: &Moved) -> bool {
     unsafe {
         let cookie = (*conversation).cookie;
-        if VERDICTS.get_ptr(cookie).is_none() {
+        let Some(verdict) = VERDICTS.get_ptr(cookie) else {
+            return true;
+        };
+        if (*verdict).over != 0 {
+            (*conversation).exchange.lane = lane::OPAQUE;
+            let _ = VERDICTS.remove(cookie);
             return false;
         }
-        (*conversation).exchange.lane = lane::OPAQUE;
-        let _ = VERDICTS.remove(cookie);
-        true
+        let up_to = if moved.sent {
+            (*verdict).sent
+        } else {
+            (*verdict).received
+        };
+        moved.position + u64::from(moved.len) > up_to
     }
 }
 
@@ -217,7 +225,7 @@ pub unsafe fn place_of(conversation: *mut Conversation, way: u32) -> Option<Plac
 }
 
 /// An `Outcome`.
-#[inline(never)]
+#[inline(always)]
 unsafe fn matched(conversation: *mut Conversation, moved: &Moved, switches: &Switches) -> u32 {
     unsafe {
         let Some(head) = HEADS.get_ptr_mut(moved.way) else {

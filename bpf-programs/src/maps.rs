@@ -4,11 +4,12 @@ use aya_ebpf::{
     btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use core::{ffi::c_void, ptr::null};
+use core::{ffi::c_void, mem::offset_of, ptr::null};
 use tarsier_common::{
-    AddressKey, DIRECT_ENTRIES, Ends, ExchangesRecord, FileRecord, FilesPass, HOLDERS, Header, Listener, Owner, Row,
-    SEGMENT_MAX, SPILLED_EXCHANGES as SPILLED_ENTRIES, SegmentRecord, SocketRecord, SpillKey, StreamRecord, Sum,
-    SumKey, Switches, TALKER_SLOTS, VERDICTS as VERDICT_ENTRIES, WATCHED as WATCHED_ENTRIES, YOUNG_SLOTS,
+    AddressKey, DIRECT_ENTRIES, ENDED_EXCHANGES as ENDED_ENTRIES, EndedKey, Ends, ExchangesRecord, FileRecord,
+    FilesPass, HOLDERS, Header, Listener, Owner, Row, SEGMENT_MAX, SPILLED_EXCHANGES as SPILLED_ENTRIES, SegmentRecord,
+    SocketRecord, SpillKey, StreamRecord, Sum, SumKey, Switches, TALKER_SLOTS, VERDICTS as VERDICT_ENTRIES, Verdict,
+    WATCHED as WATCHED_ENTRIES, YOUNG_SLOTS,
     exchange::{Exchange, HEAD_BYTES, Head, Totals},
     kind,
 };
@@ -93,7 +94,9 @@ pub struct Vector {
     pub index: u64,
 }
 
-/// What is remembered of a TCP socket on which requests may be made.
+/// What is remembered of a TCP socket on which requests may be made. What a segment needs is in the first three cache lines
+/// of 64 bytes, where slots begin with one, and in each of them is something that is read before the first locked instruction:
+/// what that waits for comes at once, instead of one after the other.
 #[repr(C)]
 pub struct Conversation {
     pub cookie: u64,
@@ -106,33 +109,40 @@ pub struct Conversation {
     pub received: u64,
     pub sent_known: u64,
     pub received_known: u64,
-    /// Another hook found it busy, and what it had went to user space.
-    pub contended: u32,
-    /// The descriptor last proved to be this socket, plus one.
-    pub fd: u32,
-    /// That of `Switches` when it was last looked at.
-    pub epoch: u32,
-    /// 1: the ring had no room for some of what was said.
-    pub lost: u32,
     /// `used_by_somebody` has nothing to do for it any more.
     pub settled: u8,
     /// The kernel's own, or the agent's: nobody wants to know what they say.
     pub nobodys: u8,
-    pub padding: [u8; 6],
+    pub padding: [u8; 2],
+    /// The descriptor last proved to be this socket, plus one.
+    pub fd: u32,
     pub exchange: Exchange,
-    /// Bits of `telling`: it decides between the end and a pass that meet.
+    /// That of `Switches` when it was last looked at.
+    pub epoch: u32,
+    /// Another hook found it busy, and what it had went to user space.
+    pub contended: u32,
+    /// See `telling`: it decides between the end and a pass that meet.
     pub telling: u64,
+    /// 1: the ring had no room for some of what was said.
+    pub lost: u32,
+    pub padding2: [u8; 4],
     pub owner: Owner,
     pub ends: Ends,
     /// What of it user space was told.
     pub shown: Totals,
     pub vector: Vector,
+    pub padding3: [u64; 5],
 }
+const _: () = assert!(offset_of!(Conversation, exchange) == 64 && offset_of!(Conversation, epoch) + 4 <= 192);
+const _: () = assert!(size_of::<Conversation>() % 64 == 0);
 
+/// Bits; above them the cookie, where it is a slot's: a pass may meet one that is given back and taken again.
 pub mod telling {
     /// A pass is at it.
     pub const PASS: u64 = 1;
     pub const CLOSED: u64 = 2;
+    pub const BITS: u64 = PASS | CLOSED;
+    pub const COOKIE_SHIFT: u32 = 2;
 }
 
 /// Written out because `btf_maps::SkStorage` takes its sockets from a `SockAddrContext` only. Type 24 is sk_storage;
@@ -172,9 +182,12 @@ pub static TALKS: SkStorage<Talk> = SkStorage::new();
 #[unsafe(link_section = ".maps")]
 pub static CONVERSATIONS: SkStorage<Conversation> = SkStorage::new();
 
+/// What user space may map begins with a page: nobody does, but so slots begin with a cache line.
+const MMAPABLE: usize = 1 << 10;
+
 /// By cookie: see `talkers`.
 #[btf_map]
-pub static TALKERS: Array<Conversation, { TALKER_SLOTS as usize }> = Array::new();
+pub static TALKERS: Array<Conversation, { TALKER_SLOTS as usize }, MMAPABLE> = Array::new();
 
 pub fn address<T>(map: &SkStorage<T>) -> *mut c_void {
     (map as *const SkStorage<T>).cast_mut().cast()
@@ -206,7 +219,7 @@ pub static SPILLED_SUMS: HashMap<SumKey, Sum, 65536, NO_PREALLOC> = HashMap::new
 #[btf_map]
 pub static NOTHING: Array<Sum, 1> = Array::new();
 
-/// Which entries of `SPILLED_SUMS` are added to.
+/// Which entries of `SPILLED_SUMS`, and of `ENDED_EXCHANGES`, are added to.
 #[btf_map]
 pub static EPOCH: Array<u32, 1> = Array::new();
 
@@ -288,9 +301,9 @@ pub static HEADS: PerCpuArray<HeadDraft, { way::COUNT }> = PerCpuArray::new();
 #[btf_map]
 pub static SWITCHES: Array<Switches, 1> = Array::new();
 
-/// Sockets of which user space wants nothing more, by cookie.
+/// Sockets of which user space wants nothing more, or not all, by cookie.
 #[btf_map]
-pub static VERDICTS: HashMap<u64, u32, { VERDICT_ENTRIES as usize }, NO_PREALLOC> = HashMap::new();
+pub static VERDICTS: HashMap<u64, Verdict, { VERDICT_ENTRIES as usize }, NO_PREALLOC> = HashMap::new();
 
 /// Processes whose requests somebody wants to see, by tgid.
 #[btf_map]
@@ -299,6 +312,12 @@ pub static WATCHED: HashMap<u32, u32, { WATCHED_ENTRIES as usize }, NO_PREALLOC>
 /// Last totals of connections for which the ring had no room, by cookie.
 #[btf_map]
 pub static SPILLED_EXCHANGES: HashMap<u64, ExchangesRecord, { SPILLED_ENTRIES as usize }, NO_PREALLOC> = HashMap::new();
+
+/// What was counted on connections that have ended, for which nobody waits: added up, so bounded by processes and
+/// destinations.
+#[btf_map]
+pub static ENDED_EXCHANGES: HashMap<EndedKey, ExchangesRecord, { ENDED_ENTRIES as usize }, NO_PREALLOC> =
+    HashMap::new();
 
 /// Where the totals of a socket are put together.
 #[repr(C)]

@@ -94,6 +94,12 @@ pub trait Dialogue {
     /// body whose length is known is not.
     fn miss(&mut self, side: Side, bytes: u64, reason: UnparsedReason, hearer: &mut dyn Hearer);
 
+    /// So many bytes that come next on that side do not matter: they are of a body whose length is known. To be missed, if
+    /// nobody wants to see them.
+    fn immaterial(&self, _side: Side) -> u64 {
+        0
+    }
+
     /// Something that the server says now makes sense: a request is unanswered, or a reply has begun. Otherwise its words
     /// are held back for some milliseconds, for of two threads the one that came second may be heard of first; then they
     /// come anyway.

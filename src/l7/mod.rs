@@ -11,7 +11,7 @@ pub mod redis;
 mod sums;
 pub mod watch;
 
-pub use connection::{Begin, Between, Counted, End, Part};
+pub use connection::{Begin, Between, Counted, End, Part, PassOver};
 
 use crate::{
     config::Pattern,
@@ -82,6 +82,8 @@ pub struct Limits {
     pub stream_bytes: usize,
     /// Whose words are read. For more of them the longest idle ones make room.
     pub connections: usize,
+    /// Of a body: where so many bytes are still to come, they are passed over.
+    pub body_bytes: u64,
 }
 
 /// What is kept, for the agent's own metrics.
@@ -118,6 +120,8 @@ pub struct Output {
     pub untold: BTreeMap<u32, u64>,
     /// Sockets, by cookie, of whose words nothing can be made: the kernel may keep them.
     pub given_up: Vec<u64>,
+    /// On which bodies go by.
+    pub passed_over: Vec<PassOver>,
     /// Those that have ended.
     pub ended: Vec<u64>,
 }
@@ -132,7 +136,7 @@ impl Sessions {
     pub fn new(limits: Limits) -> Self {
         Self {
             dns: dns::Dns::new(limits),
-            connections: Connections::new(limits.connections),
+            connections: Connections::new(limits),
             sums: Sums::default(),
         }
     }
@@ -178,9 +182,14 @@ impl Sessions {
     pub fn take(&mut self, now_ns: u64) -> Output {
         self.dns.expire(now_ns, &mut self.sums);
         self.connections.take(now_ns, &mut self.sums);
-        let (given_up, ended) = self.connections.news();
+        let connection::News {
+            given_up,
+            passed_over,
+            ended,
+        } = self.connections.news();
         Output {
             given_up,
+            passed_over: passed_over.into_values().collect(),
             ended,
             ..self.sums.take()
         }

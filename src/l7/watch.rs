@@ -36,9 +36,16 @@ pub struct Told {
 pub(super) struct Wishes {
     pub(super) leave_out: Vec<Pattern>,
     pub(super) watch: Watch,
+    /// Of a body: where so many bytes are still to come, they are passed over.
+    pub(super) body_bytes: u64,
 }
 
 impl Wishes {
+    /// What is shown of requests may be in there.
+    pub(super) fn passes_over(&self, bytes: u64, between: &Between) -> bool {
+        bytes >= self.body_bytes && !(self.watch.text && self.watches(between))
+    }
+
     pub(super) fn watches(&self, between: &Between) -> bool {
         self.watch.tgids.contains(&between.owner.process.tgid)
     }
@@ -101,6 +108,7 @@ mod tests {
         questions: 16,
         stream_bytes: 4096,
         connections: 16,
+        body_bytes: u64::MAX,
     };
 
     struct Node {

@@ -311,6 +311,7 @@ impl TracerActor {
             events,
             answers,
             given_up,
+            passed_over,
             ended,
             told,
             untold,
@@ -318,8 +319,9 @@ impl TracerActor {
             malformed,
         } = self.sessions.take(now);
         self.taps.share(&told, &untold, now);
-        if !given_up.is_empty() || !ended.is_empty() {
+        if !(given_up.is_empty() && passed_over.is_empty() && ended.is_empty()) {
             let mut kernel = self.kernel.lock();
+            kernel.pass_over(&passed_over);
             kernel.give_up(&given_up);
             kernel.forget(&ended);
         }

@@ -4,7 +4,7 @@ use crate::{
     config::L7,
     decode::{self, DnsAnswered, Event},
     l7::{
-        Counted, Fill, Limits, Sessions,
+        Counted, Fill, Limits, PassOver, Sessions,
         watch::{Told, Watch},
     },
 };
@@ -20,6 +20,7 @@ const LIMITS: Limits = Limits {
     questions: 65_536,
     stream_bytes: 4096,
     connections: 16_384,
+    body_bytes: 64 << 10,
 };
 
 /// Makes requests of what is said. What of it has not been answered yet goes with the actor; streams are found again.
@@ -39,8 +40,9 @@ pub(super) struct Heard {
     /// In a fixed order.
     pub(super) events: Vec<Event>,
     pub(super) answers: Vec<DnsAnswered>,
-    /// Sockets of which nothing more is wanted, and those that have ended.
+    /// Sockets of which nothing more is wanted, those on which bodies go by, and those that have ended.
     pub(super) given_up: Vec<u64>,
+    pub(super) passed_over: Vec<PassOver>,
     pub(super) ended: Vec<u64>,
     /// One by one, of those that are watched, and by tgid how many more there were.
     pub(super) told: Vec<Told>,
@@ -120,6 +122,7 @@ impl Said {
             events: asked.chain(unanswered).chain(unparsed).chain(exchanged).collect(),
             answers: output.answers,
             given_up: output.given_up,
+            passed_over: output.passed_over,
             ended: output.ended,
             told: output.told,
             untold: output.untold,

@@ -133,11 +133,44 @@ pub struct Switches {
     pub watching: u32,
 }
 
+/// What user space wants no more of a socket, in `VERDICTS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct Verdict {
+    /// 1: of anything that is said there.
+    pub over: u32,
+    pub padding: u32,
+    /// Of what is sent up to that position, and of what is received.
+    pub sent: u64,
+    pub received: u64,
+}
+
 /// At most that many records are made of one segment.
 pub const PARTS: u32 = 32;
 
-/// Entries of `VERDICTS`, of `SPILLED_EXCHANGES`, of `WATCHED`.
+/// Key of `ENDED_EXCHANGES`: connections that have ended, by process and destination.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+pub struct EndedKey {
+    pub start_ns: u64,
+    pub tgid: u32,
+    pub netns: u32,
+    /// Of the remote end, if that is the server; otherwise zero, as port and family.
+    pub address: [u8; 16],
+    pub port: u16,
+    pub family: u16,
+    pub protocol: u8,
+    pub role: u8,
+    pub padding: [u8; 2],
+    /// As that of `SumKey`.
+    pub epoch: u32,
+    pub padding2: [u8; 4],
+}
+const _: () = assert!(size_of::<EndedKey>() == 48);
+
+/// Entries of `VERDICTS`, of `SPILLED_EXCHANGES`, of `ENDED_EXCHANGES`, of `WATCHED`.
 pub const VERDICTS: u32 = 16_384;
+pub const ENDED_EXCHANGES: u32 = 16_384;
 pub const SPILLED_EXCHANGES: u32 = 16_384;
 pub const WATCHED: u32 = 16_384;
 
@@ -178,6 +211,10 @@ mod pod {
     #![expect(unsafe_code, reason = "aya reads map values as plain bytes")]
     // SAFETY: integers and byte arrays without padding, as zerocopy's derives check.
     unsafe impl aya::Pod for super::Switches {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Verdict {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::EndedKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::ExchangesRecord {}
 }

@@ -13,6 +13,7 @@ const LIMITS: Limits = Limits {
     questions: 8,
     stream_bytes: 100,
     connections: 1,
+    body_bytes: u64::MAX,
 };
 
 /// Each segment behind a head: what it is, on which socket, by how much its position and its time jump, its bytes, and

@@ -246,6 +246,7 @@ impl Socket {
                 questions: 1,
                 stream_bytes: 1,
                 connections: 1,
+                body_bytes: 100,
             }),
             now_ns: 1_000_000_000,
         }
@@ -290,8 +291,8 @@ impl Socket {
                     pending: self.exchange.pending,
                     asked_ns: self.exchange.asked_ns,
                     rest: u64::from(self.exchange.rest),
-                },
                     head: self.exchange.asked_for_head != 0,
+                },
                 carried: &self.exchange.carried[..usize::from(self.exchange.carried_len)],
             });
         }

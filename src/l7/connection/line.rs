@@ -55,6 +55,12 @@ impl Line {
         }
     }
 
+    /// So many bytes are passed over, be they there or not. Says where what follows begins.
+    pub(super) fn pass_over(&mut self, bytes: u64) -> Option<u64> {
+        self.next = self.next.map(|next| next.saturating_add(bytes));
+        self.next
+    }
+
     pub(super) fn buffered(&self) -> usize {
         self.held_bytes
     }
@@ -66,6 +72,12 @@ impl Line {
     /// Something is missing before that.
     pub(super) fn is_behind(&self, position: u64) -> bool {
         self.next.is_some_and(|next| next < position)
+    }
+
+    /// All of it was passed over, or is given up.
+    pub(super) fn is_past(&self, words: &Words<'_>) -> bool {
+        let end = words.position.saturating_add(u64::from(words.len));
+        words.len > 0 && self.next.is_some_and(|next| end <= next)
     }
 
     pub(super) fn waits_before(&self, position: u64) -> bool {
@@ -118,8 +130,8 @@ impl Line {
         match self.next.map(|next| words.position.checked_sub(next)) {
             None | Some(Some(0)) => {}
             Some(Some(missing)) => hear(Heard::Missed(missing, UnparsedReason::Gap)),
-            // It was given up, and that was said; or it was counted before.
-            Some(None) => return,
+            // It was given up, and that was said; or it was counted before, or is of a body.
+            Some(None) => return self.say_rest(words, hear),
         }
         self.next = Some(words.position.saturating_add(u64::from(words.len)));
         let len = usize::try_from(words.len).unwrap_or(usize::MAX);
@@ -140,6 +152,26 @@ impl Line {
             };
             hear(Heard::Missed(missing, reason));
         }
+    }
+
+    /// Of what begins before that, what does not.
+    fn say_rest(&mut self, words: &Words<'_>, hear: &mut dyn FnMut(Heard<'_>)) {
+        let Some(next) = self.next else { return };
+        let Ok(before) = u32::try_from(next.saturating_sub(words.position)) else {
+            return;
+        };
+        let Some(len) = words.len.checked_sub(before).filter(|len| *len > 0) else {
+            return;
+        };
+        let payload = words.payload.get(before as usize..).unwrap_or_default();
+        let rest = Words {
+            position: next,
+            len,
+            starts: false,
+            payload,
+            ..*words
+        };
+        self.say(&rest, hear);
     }
 
     /// Once per reading: whether those that wait have waited long enough.

@@ -17,7 +17,7 @@ use crate::{
 };
 use line::{Heard, Line, Words};
 use std::net::SocketAddr;
-pub(super) use table::Connections;
+pub(super) use table::{Connections, News};
 
 /// Who asks whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,15 @@ pub struct End {
     pub lost: bool,
 }
 
+/// On a socket, bodies reach up to those positions: nobody wants to see what is within them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassOver {
+    /// Its cookie.
+    pub socket: u64,
+    pub sent: u64,
+    pub received: u64,
+}
+
 #[derive(Default)]
 struct Counts {
     classes: Classes,
@@ -114,6 +123,10 @@ struct Connection {
     dialogue: Option<Box<dyn Dialogue>>,
     /// Until then it is not known where it begins.
     begun: bool,
+    /// Where the last large body of the client ends, and of the server.
+    bodies: [u64; 2],
+    /// Since that was told.
+    passes_over: bool,
     counts: Counts,
     last_ns: u64,
 }
@@ -160,6 +173,8 @@ impl Connection {
             server: Line::default(),
             dialogue: dialogue(part.between.protocol),
             begun: false,
+            bodies: [0; 2],
+            passes_over: false,
             counts: Counts::default(),
             last_ns: part.time_ns,
         }
@@ -205,6 +220,18 @@ impl Connection {
         match words {
             Some(words) => line.say(words, &mut hear),
             None => line.next_held(&mut hear),
+        }
+        let immaterial = dialogue.immaterial(side);
+        if wishes.passes_over(immaterial, &self.between)
+            && let Some(up_to) = line.pass_over(immaterial)
+        {
+            dialogue.miss(side, immaterial, UnparsedReason::Gap, &mut ear);
+            let [client, server] = &mut self.bodies;
+            match side {
+                Side::Client => *client = up_to,
+                Side::Server => *server = up_to,
+            }
+            self.passes_over = true;
         }
         if dialogue.is_over() {
             self.dialogue = None;
@@ -264,6 +291,9 @@ impl Connection {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
         };
+        if line.is_past(words) {
+            return;
+        }
         // One without bytes is only a begin, and waits for nothing.
         let waits = words.len > 0 && (!self.begun || early || line.is_behind(words.position));
         if waits && line.hold(words) {
@@ -334,6 +364,17 @@ impl Connection {
             };
             dialogue.end(&mut ear);
         }
+    }
+
+    /// Since the last time.
+    fn passes_over(&mut self, socket: u64) -> Option<PassOver> {
+        let [client, server] = self.bodies;
+        let (sent, received) = match self.between.role {
+            Role::Client => (client, server),
+            Role::Server => (server, client),
+        };
+        let body = PassOver { socket, sent, received };
+        std::mem::take(&mut self.passes_over).then_some(body)
     }
 
     fn take(&mut self) -> Option<Exchanges> {

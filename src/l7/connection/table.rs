@@ -1,19 +1,30 @@
 //! All of them, and who makes room for whom.
-use super::{Connection, End, Part, Words};
+use super::{Connection, End, Part, PassOver, Words};
 use crate::{
     base::table::Table,
     config::Pattern,
     decode::{Owner, Protocol, UnparsedReason},
     l7::{
+        Limits,
         connection::Between,
         sums::Sums,
         watch::{Watch, Wishes},
     },
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Of all connections together. For more of it the longest idle ones make room.
 pub(super) const MAX_BUFFERED: usize = 16 << 20;
+
+/// What there is to be told of sockets since the last time.
+#[derive(Debug, Default)]
+pub(in crate::l7) struct News {
+    /// Nothing more is wanted of them.
+    pub(in crate::l7) given_up: Vec<u64>,
+    /// By socket.
+    pub(in crate::l7) passed_over: BTreeMap<u64, PassOver>,
+    pub(in crate::l7) ended: Vec<u64>,
+}
 
 pub(in crate::l7) struct Connections {
     known: Table<u64, Connection>,
@@ -21,24 +32,25 @@ pub(in crate::l7) struct Connections {
     waiting: BTreeSet<u64>,
     /// On which something was counted since the last reading.
     counted: BTreeSet<u64>,
-    given_up: Vec<u64>,
-    ended: Vec<u64>,
+    news: News,
     buffered: usize,
     evicted: u64,
     wishes: Wishes,
 }
 
 impl Connections {
-    pub(in crate::l7) fn new(limit: usize) -> Self {
+    pub(in crate::l7) fn new(limits: Limits) -> Self {
         Self {
-            known: Table::new(limit),
+            known: Table::new(limits.connections),
             waiting: BTreeSet::new(),
             counted: BTreeSet::new(),
-            given_up: Vec::new(),
-            ended: Vec::new(),
+            news: News::default(),
             buffered: 0,
             evicted: 0,
-            wishes: Wishes::default(),
+            wishes: Wishes {
+                body_bytes: limits.body_bytes,
+                ..Wishes::default()
+            },
         }
     }
 
@@ -82,8 +94,11 @@ impl Connections {
         if connection.counts.latency.count() > 0 {
             self.counted.insert(socket);
         }
+        self.news
+            .passed_over
+            .extend(connection.passes_over(socket).map(|body| (socket, body)));
         if connection.dialogue.is_none() {
-            self.given_up.push(socket);
+            self.news.given_up.push(socket);
         }
         while self.buffered > MAX_BUFFERED && !self.known.is_empty() {
             self.make_room(sums);
@@ -91,7 +106,7 @@ impl Connections {
     }
 
     pub(in crate::l7) fn ended(&mut self, end: &End, (owner, protocol): (&Owner, Protocol), sums: &mut Sums) {
-        self.ended.push(end.socket);
+        self.news.ended.push(end.socket);
         if self.known.contains_key(&end.socket) {
             self.part_with(end.socket, end.words, sums);
         } else if end.lost {
@@ -124,8 +139,11 @@ impl Connections {
             if old.contains(&true) {
                 connection.release(None, sums, &self.wishes);
                 self.counted.insert(socket);
+                self.news
+                    .passed_over
+                    .extend(connection.passes_over(socket).map(|body| (socket, body)));
                 if connection.dialogue.is_none() {
-                    self.given_up.push(socket);
+                    self.news.given_up.push(socket);
                 }
             }
             self.buffered += connection.buffered();
@@ -140,9 +158,8 @@ impl Connections {
         }
     }
 
-    /// Sockets of which nothing more is wanted, and those that have ended, since the last time.
-    pub(in crate::l7) fn news(&mut self) -> (Vec<u64>, Vec<u64>) {
-        (std::mem::take(&mut self.given_up), std::mem::take(&mut self.ended))
+    pub(in crate::l7) fn news(&mut self) -> News {
+        std::mem::take(&mut self.news)
     }
 
     /// Several at a time: all have to be looked at.

@@ -32,6 +32,14 @@ pub(super) struct Malformed;
 impl Chunks {
     pub(super) const BEGIN: Self = Self::Size { digits: 0, size: 0 };
 
+    /// Bytes of a chunk that are to come.
+    pub(super) fn immaterial(self) -> u64 {
+        match self {
+            Self::Data { left, .. } => left,
+            _ => 0,
+        }
+    }
+
     /// What follows the body, once all of it is there.
     pub(super) fn feed<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
         let mut rest = bytes;

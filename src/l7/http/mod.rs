@@ -141,6 +141,14 @@ impl Dialogue for Http {
         }
     }
 
+    fn immaterial(&self, side: Side) -> u64 {
+        match side {
+            _ if self.over => 0,
+            Side::Client => self.client.immaterial(),
+            Side::Server => self.server.immaterial(),
+        }
+    }
+
     fn miss(&mut self, side: Side, bytes: u64, reason: UnparsedReason, hearer: &mut dyn Hearer) {
         if self.over || bytes == 0 {
             return;

@@ -298,6 +298,17 @@ impl Stream {
         }
     }
 
+    /// So many that come next are of a body, if the head is right.
+    pub(super) fn immaterial(&self) -> u64 {
+        match self.place {
+            _ if self.loose => 0,
+            Place::Bytes(left) => left,
+            Place::Chunks(chunks) => chunks.immaterial(),
+            Place::Endless => u64::MAX,
+            Place::Lost | Place::FirstLine | Place::Fields => 0,
+        }
+    }
+
     /// So many bytes are not to be seen.
     pub(super) fn miss(&mut self, bytes: u64, speaker: &mut impl Speaker) -> Result<Missed, End> {
         let missed = match self.place {

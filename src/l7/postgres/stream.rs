@@ -101,6 +101,11 @@ impl Stream {
         self.place == Place::Known
     }
 
+    /// So many that come next are of a message.
+    pub(super) fn immaterial(&self) -> u64 {
+        if self.within && self.is_sure() { self.left } else { 0 }
+    }
+
     pub(super) fn buffered(&self) -> usize {
         self.filled
     }

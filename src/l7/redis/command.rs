@@ -360,6 +360,14 @@ impl Commands {
         self.at = if left > 0 { At::Rest(left) } else { At::Begin };
     }
 
+    /// So many that come next are of an argument.
+    pub(super) fn immaterial(&self) -> u64 {
+        match self.at {
+            At::Bytes(left) | At::Rest(left) if self.sure => left,
+            _ => 0,
+        }
+    }
+
     /// So many bytes are missing. Whether anything but bytes of known arguments is.
     pub(super) fn miss(&mut self, bytes: u64, emit: &mut impl FnMut(Command<'_>)) -> bool {
         let mut missing = bytes;

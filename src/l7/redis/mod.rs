@@ -40,7 +40,7 @@ mod verb;
 
 use super::dialogue::{Dialogue, Handover, Hearer, Piece, Side};
 use crate::decode::UnparsedReason;
-use command::Commands;
+use command::{Command, Commands};
 use reply::Replies;
 use talk::Talk;
 
@@ -64,14 +64,7 @@ impl Redis {
         let (replies, talk) = (&mut self.replies, &mut self.talk);
         let settled = talk.is_settled();
         let read = self.commands.read(piece, settled, &mut |command| {
-            if !talk.has_asked() && replies.is_within() {
-                replies.start();
-            }
-            if command.starts {
-                talk.settle(replies.is_lost(), hearer);
-                replies.expect();
-            }
-            talk.asks(&command, watched, hearer);
+            ask(&command, watched, replies, talk, hearer);
         });
         if let Err(trouble) = read {
             self.talk.give_up(trouble.into(), hearer);
@@ -100,6 +93,17 @@ impl Redis {
     }
 }
 
+fn ask(command: &Command<'_>, watched: bool, replies: &mut Replies, talk: &mut Talk, hearer: &mut dyn Hearer) {
+    if !talk.has_asked() && replies.is_within() {
+        replies.start();
+    }
+    if command.starts {
+        talk.settle(replies.is_lost(), hearer);
+        replies.expect();
+    }
+    talk.asks(command, watched, hearer);
+}
+
 impl Default for Redis {
     fn default() -> Self {
         Self::new()
@@ -118,6 +122,16 @@ impl Dialogue for Redis {
         self.leave(hearer);
     }
 
+    fn immaterial(&self, side: Side) -> u64 {
+        match side {
+            _ if self.is_over() => 0,
+            Side::Client => self.commands.immaterial(),
+            // Those that may be replies of something else are looked at.
+            Side::Server if self.talk.fits() => self.replies.immaterial(),
+            Side::Server => 0,
+        }
+    }
+
     fn miss(&mut self, side: Side, bytes: u64, reason: UnparsedReason, hearer: &mut dyn Hearer) {
         if self.is_over() || bytes == 0 {
             return;
@@ -126,7 +140,7 @@ impl Dialogue for Redis {
         match side {
             Side::Client => {
                 let watched = hearer.watches();
-                let told = commands.miss(bytes, &mut |command| talk.asks(&command, watched, hearer));
+                let told = commands.miss(bytes, &mut |command| ask(&command, watched, replies, talk, hearer));
                 if told {
                     talk.client_missed(reason);
                     hearer.unparsed(reason, 1);

@@ -384,6 +384,14 @@ impl Replies {
         }
     }
 
+    /// So many that come next are of a string.
+    pub(super) fn immaterial(&self) -> u64 {
+        match self.at {
+            At::Bytes(left) => left,
+            _ => 0,
+        }
+    }
+
     /// So many bytes are missing. Whether anything but bytes of a known string is.
     pub(super) fn miss(&mut self, bytes: u64, talk: &mut Talk, hearer: &mut dyn Hearer) -> bool {
         let mut missing = bytes;

@@ -1,15 +1,17 @@
 //! What the programs are told of connections on which requests are made, and what they have counted there.
 use super::{Kernel, Loaded};
-use crate::{config::L7, tracer::error::KernelError};
+use crate::{config::L7, l7::PassOver, tracer::error::KernelError};
 use aya::maps::{Array, HashMap, Map, MapData};
 use std::{collections::BTreeSet, sync::Arc};
-use tarsier_common::{ExchangesRecord, SPILLED_EXCHANGES, Switches, VERDICTS, WATCHED, map, program};
+use tarsier_common::{ExchangesRecord, SPILLED_EXCHANGES, Switches, VERDICTS, Verdict, WATCHED, map, program};
 use zerocopy::IntoBytes;
 
 pub(super) struct Lanes {
     switches: Array<MapData, Switches>,
     now: Switches,
-    verdicts: HashMap<MapData, u64, u32>,
+    verdicts: HashMap<MapData, u64, Verdict>,
+    /// Sockets that have one, or had: to ask the kernel at each end costs as much as the end.
+    judged: BTreeSet<u64>,
     spilled: HashMap<MapData, u64, ExchangesRecord>,
     watched: HashMap<MapData, u32, u32>,
     watched_now: Arc<BTreeSet<u32>>,
@@ -22,6 +24,7 @@ impl Lanes {
             switches: Array::try_from(take(map::SWITCHES)?).map_err(typed(map::SWITCHES))?,
             now: Switches::default(),
             verdicts: HashMap::try_from(take(map::VERDICTS)?).map_err(typed(map::VERDICTS))?,
+            judged: BTreeSet::new(),
             spilled: HashMap::try_from(take(map::SPILLED_EXCHANGES)?).map_err(typed(map::SPILLED_EXCHANGES))?,
             watched: HashMap::try_from(take(map::WATCHED)?).map_err(typed(map::WATCHED))?,
             watched_now: Arc::default(),
@@ -118,9 +121,35 @@ impl Kernel {
 
     /// Nothing more is wanted of those sockets. Where there is no room for it they go on telling.
     pub fn give_up(&mut self, sockets: &[u64]) {
-        if let Some(loaded) = &mut self.loaded {
-            for socket in sockets {
-                drop(loaded.lanes.verdicts.insert(socket, 1, 0));
+        let over = Verdict {
+            over: 1,
+            ..Verdict::default()
+        };
+        self.judge(sockets.iter().map(|socket| (*socket, over)));
+    }
+
+    /// Nor of what is within bodies. The same.
+    pub fn pass_over(&mut self, bodies: &[PassOver]) {
+        self.judge(bodies.iter().map(|body| {
+            let verdict = Verdict {
+                sent: body.sent,
+                received: body.received,
+                ..Verdict::default()
+            };
+            (body.socket, verdict)
+        }));
+    }
+
+    fn judge(&mut self, verdicts: impl Iterator<Item = (u64, Verdict)>) {
+        let Some(loaded) = &mut self.loaded else { return };
+        let lanes = &mut loaded.lanes;
+        for (socket, verdict) in verdicts {
+            if lanes.judged.len() >= VERDICTS as usize {
+                // Ends that were lost, and those that the kernel has dealt with.
+                lanes.judged = lanes.verdicts.keys().filter_map(Result::ok).collect();
+            }
+            if lanes.verdicts.insert(socket, verdict, 0).is_ok() {
+                lanes.judged.insert(socket);
             }
         }
     }
@@ -129,8 +158,10 @@ impl Kernel {
     pub fn forget(&mut self, sockets: &[u64]) {
         if let Some(loaded) = &mut self.loaded {
             for socket in sockets {
-                // Most were never given up, or have been told so.
-                drop(loaded.lanes.verdicts.remove(socket));
+                if loaded.lanes.judged.remove(socket) {
+                    // It may have been dealt with.
+                    drop(loaded.lanes.verdicts.remove(socket));
+                }
             }
         }
     }

@@ -1,4 +1,5 @@
 //! Connections as the kernel hands them over, and both lanes beside each other.
+mod bodies;
 mod ends;
 mod lanes;
 
@@ -18,6 +19,7 @@ const LIMITS: Limits = Limits {
     questions: 16,
     stream_bytes: 4096,
     connections: 32,
+    body_bytes: 1024,
 };
 
 pub(super) fn between(role: Role, protocol: Protocol) -> Between {

@@ -9,6 +9,7 @@ fn limits() -> Limits {
         questions: 100,
         stream_bytes: 64,
         connections: 64,
+        body_bytes: u64::MAX,
     }
 }
 
@@ -83,6 +84,7 @@ fn all_streams_together_have_a_limit() {
         sockets: 100_000,
         stream_bytes: 60_000,
         connections: 64,
+        body_bytes: u64::MAX,
         ..limits()
     });
     let text = Record {
@@ -147,6 +149,7 @@ fn nothing_at_all_may_be_kept() {
         questions: 0,
         stream_bytes: 0,
         connections: 64,
+        body_bytes: u64::MAX,
     });
     let ask = question(1, "example.com", A);
     node.datagram(1, Sent, &ask).piece(2, Sent, &framed(&ask));

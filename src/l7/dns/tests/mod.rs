@@ -26,6 +26,7 @@ const LIMITS: Limits = Limits {
     questions: 1024,
     stream_bytes: 4096,
     connections: 64,
+    body_bytes: u64::MAX,
 };
 
 fn owner(tgid: u32) -> Owner {

@@ -279,14 +279,6 @@ fn from_the_kernel() {
         .client([get("/a"), get("/b")].concat())
         .server([reply(200), reply(201)].concat());
     assert_eq!(talk.end(), ["GET /a 200", "GET /b 201"]);
-    // The method is not known: it was a HEAD.
-    let mut talk = Talk::after(of(1, 0));
-    talk.server("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n");
-    talk.client(get("/b"))
-        .server(reply(201))
-        .client(get("/c"))
-        .server(reply(202));
-    assert_eq!(talk.end(), ["200", "GET /b 201", "GET /c 202"]);
     // Another protocol.
     let mut talk = Talk::after(of(1, 0));
     talk.client("\x16\x03\x01");
