@@ -1,18 +1,27 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What was counted on a socket goes to user space: by a pass, and at its end.
 use crate::{
-    maps::{Conversation, PAYLOAD, SPILLED_EXCHANGES, TALKERS, TOTALS_DRAFT, TotalsDraft, telling},
+    maps::{
+        Conversation, ENDED_EXCHANGES, EPOCH, PAYLOAD, SPILLED_EXCHANGES, TALKERS, TOTALS_DRAFT, TotalsDraft, telling,
+    },
     news::{count, header},
     segment::wake_up,
+    spill::{NOEXIST, add},
     talkers::{self, change},
+    tcp::is_direct,
     totals::SlotContext,
 };
 use aya_ebpf::{helpers::generated as h, macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::{
     ffi::c_void,
+    intrinsics::{AtomicOrdering, atomic_xadd},
     ptr::{addr_of, addr_of_mut},
 };
-use tarsier_common::{ExchangesRecord, column, exchange::lane, kind, stream_flag};
+use tarsier_common::{
+    EndedKey, ExchangesRecord, column,
+    exchange::{RECEIVE, lane},
+    kind, stream_flag,
+};
 
 #[repr(C)]
 pub struct Context {
@@ -47,14 +56,7 @@ pub unsafe extern "C" fn l7_totals_of_slots(ctx: *const SlotContext) -> i32 {
         let Some(slot) = TALKERS.get_ptr_mut(*index) else {
             return 0;
         };
-        if addr_of!((*slot).sk).read_volatile() == 0 {
-            return 0;
-        }
-        if talkers::is_abandoned(slot) && talkers::close(slot) {
-            // From here on it is this pass's alone.
-            addr_of_mut!((*slot).telling).write_volatile(telling::PASS | telling::CLOSED);
-        }
-        if show(*(*ctx).meta, slot) {
+        if talkers::keep(slot) && show(*(*ctx).meta, slot) {
             talkers::give_back(slot);
         }
     }
@@ -66,16 +68,17 @@ pub unsafe extern "C" fn l7_totals_of_slots(ctx: *const SlotContext) -> i32 {
 unsafe fn show(seq: *mut c_void, conversation: *mut Conversation) -> bool {
     unsafe {
         let at = addr_of_mut!((*conversation).telling);
-        // Left over where there was no room for the last row of one that has ended.
-        if at.read_volatile() != telling::PASS | telling::CLOSED {
-            if !change(at, 0, telling::PASS) {
+        let seen = at.read_volatile();
+        // A pass's own: left over where there was no room for the last row of one that has ended.
+        if seen & telling::BITS != telling::BITS {
+            if seen & telling::BITS != 0 || !change(at, seen, seen | telling::PASS) {
                 // It has ended, and that tells.
                 return false;
             }
             if (*conversation).exchange.protocol != 0 {
                 row(seq, conversation, 0);
             }
-            if change(at, telling::PASS, 0) {
+            if change(at, seen | telling::PASS, seen) {
                 return false;
             }
         }
@@ -87,7 +90,7 @@ unsafe fn show(seq: *mut c_void, conversation: *mut Conversation) -> bool {
             count(kind::EXCHANGES, column::OBSERVED);
             count(kind::EXCHANGES, column::SUMMED);
         }
-        at.write_volatile(telling::CLOSED);
+        at.write_volatile(seen & !telling::BITS | telling::CLOSED);
         true
     }
 }
@@ -172,18 +175,84 @@ unsafe fn tell_end(conversation: *mut Conversation) {
             return;
         };
         describe(conversation, stream_flag::END, draft);
-        let record = &*addr_of!((*draft).record);
+        let record = &mut *addr_of_mut!((*draft).record);
         if record.totals.is_zero() && record.lane != lane::RECORDS && record.unanswered == 0 {
             return;
         }
         count(kind::EXCHANGES, column::OBSERVED);
-        let outcome = if PAYLOAD.output_untyped::<ExchangesRecord>(record, wake_up()).is_ok() {
+        let outcome = if add_up(record) {
+            column::SUMMED
+        } else if PAYLOAD.output_untyped::<ExchangesRecord>(&*record, wake_up()).is_ok() {
             column::SENT
-        } else if SPILLED_EXCHANGES.insert(record.cookie, record, 0).is_ok() {
+        } else if SPILLED_EXCHANGES.insert(record.cookie, &*record, 0).is_ok() {
             column::DEFERRED
         } else {
             column::LOST
         };
         count(kind::EXCHANGES, outcome);
+    }
+}
+
+/// To those of the same process and destination. `false`: user space has to be told of it alone, for it has read what was
+/// said there, or has to ask where that went; or there is no room.
+#[inline(never)]
+unsafe fn add_up(record: *mut ExchangesRecord) -> bool {
+    unsafe {
+        let (ends, owner) = (addr_of!((*record).ends), addr_of!((*record).owner));
+        let mut key = EndedKey {
+            start_ns: (*owner).start_ns,
+            tgid: (*owner).tgid,
+            netns: (*ends).netns,
+            protocol: (*record).protocol,
+            role: (*record).role,
+            epoch: EPOCH.get(0).copied().unwrap_or(0),
+            ..EndedKey::default()
+        };
+        if (*record).lane != lane::KERNEL {
+            return false;
+        }
+        if (*record).role != RECEIVE {
+            (key.address, key.port, key.family) = ((*ends).remote, (*ends).remote_port, (*ends).family);
+            if !is_direct(key.netns, (key.address, key.port, key.family)) {
+                return false;
+            }
+        }
+        if let Some(sum) = ENDED_EXCHANGES.get_ptr_mut(key) {
+            add_to(sum, record);
+            return true;
+        }
+        (*record).flags = 0;
+        if ENDED_EXCHANGES.insert(key, &*record, NOEXIST).is_ok() {
+            return true;
+        }
+        // Somebody else has put it there meanwhile, or there is no room.
+        (*record).flags = stream_flag::END;
+        let sum = ENDED_EXCHANGES.get_ptr_mut(key);
+        if let Some(sum) = sum {
+            add_to(sum, record);
+        }
+        sum.is_some()
+    }
+}
+
+#[inline(always)]
+unsafe fn add_to(sum: *mut ExchangesRecord, record: *const ExchangesRecord) {
+    unsafe {
+        let (to, of) = (addr_of_mut!((*sum).totals), addr_of!((*record).totals));
+        add(addr_of_mut!((*to).latency_ns), (*of).latency_ns);
+        for i in 0..(*of).classes.len() {
+            add_few(addr_of_mut!((*to).classes).cast::<u32>().add(i), (&(*of).classes)[i]);
+        }
+        for i in 0..(*of).buckets.len() {
+            add_few(addr_of_mut!((*to).buckets).cast::<u32>().add(i), (&(*of).buckets)[i]);
+        }
+        add_few(addr_of_mut!((*sum).unanswered), (*record).unanswered);
+    }
+}
+
+#[inline(always)]
+unsafe fn add_few(cell: *mut u32, value: u32) {
+    if value > 0 {
+        unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(cell, value) };
     }
 }

@@ -12,7 +12,7 @@ use core::{
 };
 use tarsier_common::{Field, Owner, SocketRecord, SpillKey, Sum, SumKey, close_reason, column, kind, socket_flag};
 
-const NOEXIST: u64 = 1;
+pub const NOEXIST: u64 = 1;
 
 #[inline(never)]
 pub fn spill_socket(record: &SocketRecord) -> bool {
@@ -134,7 +134,7 @@ unsafe fn sum(key: SumKey, owner: &Owner) -> *mut Sum {
 }
 
 #[inline(always)]
-unsafe fn add(cell: *mut u64, value: u64) {
+pub unsafe fn add(cell: *mut u64, value: u64) {
     if value == 0 {
         return;
     }

@@ -41,12 +41,17 @@ pub unsafe fn slot(sk: *const u8) -> *mut Conversation {
     unsafe {
         let cookie = young::cookie(sk);
         let slot = slot_of(cookie);
-        if cookie != 0 && !slot.is_null() && addr_of_mut!((*slot).cookie).read_volatile() == cookie {
+        if cookie != 0 && !slot.is_null() && addr_of_mut!((*slot).cookie).read_volatile() == cookie && is_filled(slot) {
             slot
         } else {
             null_mut()
         }
     }
+}
+
+#[inline(always)]
+pub unsafe fn is_filled(slot: *mut Conversation) -> bool {
+    unsafe { addr_of_mut!((*slot).sk).read_volatile() != 0 }
 }
 
 /// Null: nothing is remembered of it.
@@ -64,9 +69,19 @@ pub unsafe fn begin(sk: *const u8, switches: &Switches) -> *mut Conversation {
     unsafe {
         let cookie = h::bpf_get_socket_cookie(sk as *mut c_void);
         let slot = slot_of(cookie);
-        if !slot.is_null() && change(addr_of_mut!((*slot).cookie), 0, cookie) {
-            fill(slot, sk, cookie, switches);
-            return slot;
+        let tag = cookie << telling::COOKIE_SHIFT;
+        // Cookies that are made while another is being made on this CPU count down from the largest number.
+        if !slot.is_null() && tag >> telling::COOKIE_SHIFT == cookie {
+            let at = addr_of_mut!((*slot).cookie);
+            let is_first = change(at, 0, cookie);
+            if is_first {
+                (*slot).telling = tag;
+            }
+            // Another thread may just be filling it.
+            if is_first || at.read_volatile() == cookie {
+                fill(slot, sk, cookie, switches);
+                return slot;
+            }
         }
         let conversation = storage(sk, CREATE);
         if !conversation.is_null() {
@@ -96,7 +111,8 @@ pub unsafe fn fill(conversation: *mut Conversation, sk: *const u8, cookie: u64, 
         set_remote::<false>(sk, family, &mut (*ends).remote, &mut (*ends).remote_port);
         (*conversation).epoch = switches.epoch;
         (*conversation).cookie = cookie;
-        addr_of_mut!((*conversation).sk).write_volatile(sk as u64);
+        // The rest is there: a barrier.
+        atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(addr_of_mut!((*conversation).sk), sk as u64);
     }
 }
 
@@ -110,14 +126,28 @@ pub unsafe fn change(at: *mut u64, from: u64, to: u64) -> bool {
 pub unsafe fn close(conversation: *mut Conversation) -> bool {
     unsafe {
         let at = addr_of_mut!((*conversation).telling);
-        atomic_or::<u64, u64, { AtomicOrdering::SeqCst }>(at, telling::CLOSED) == 0
+        atomic_or::<u64, u64, { AtomicOrdering::SeqCst }>(at, telling::CLOSED) & telling::BITS == 0
     }
 }
 
-/// The slot of a socket that the kernel has destroyed without a word, since the programs were not there or busy.
+/// Whether there is anything in the slot for a pass to show. Where the kernel has destroyed the socket without a word, since
+/// the programs were not there or busy, the slot is the pass's alone from here on.
 #[inline(always)]
-pub unsafe fn is_abandoned(slot: *mut Conversation) -> bool {
-    unsafe { load_as::<true, u64>((*slot).sk as *const u8, Field::SK_COOKIE) != (*slot).cookie }
+pub unsafe fn keep(slot: *mut Conversation) -> bool {
+    unsafe {
+        let at = addr_of_mut!((*slot).telling);
+        let seen = at.read_volatile();
+        // Changes nothing, and is a barrier: the rest is of that socket, or of a later one.
+        if seen == 0 || !change(at, seen, seen) || !is_filled(slot) {
+            return false;
+        }
+        let cookie = load_as::<true, u64>((*slot).sk as *const u8, Field::SK_COOKIE);
+        if seen & telling::BITS == 0 && cookie != seen >> telling::COOKIE_SHIFT {
+            // Unless it has been given back meanwhile.
+            change(at, seen, seen | telling::PASS | telling::CLOSED);
+        }
+        true
+    }
 }
 
 /// Nobody uses it any more, and all of it is told.

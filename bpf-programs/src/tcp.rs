@@ -266,27 +266,26 @@ pub unsafe fn told<const PROBE: bool>(sk: *const u8, socket: *mut PerSocket, kin
         if before & word::KNOWN != 0 {
             return shown::<PROBE>(sk, socket, kind, old, before);
         }
-        if kind == kind::ACCEPTED_CLOSE || is_direct(socket) || !told_alone::<PROBE>(sk, socket, kind, old) {
+        let goes_direct = || {
+            let to = ((*socket).remote, (*socket).remote_port, (*socket).family);
+            is_direct((*socket).netns, to)
+        };
+        if kind == kind::ACCEPTED_CLOSE || goes_direct() || !told_alone::<PROBE>(sk, socket, kind, old) {
             add_up::<PROBE>(sk, socket, kind, reason::<PROBE>(sk, old));
         }
     }
 }
 
-/// Nobody has to be asked where the connection went.
+/// Nobody has to be asked where connections to there went.
 #[inline(always)]
-unsafe fn is_direct(socket: *const PerSocket) -> bool {
-    unsafe {
-        if !routes_are_asked_for() {
-            return true;
-        }
-        let key = AddressKey {
-            netns: (*socket).netns,
-            port: (*socket).remote_port,
-            family: (*socket).family,
-            address: (*socket).remote,
-        };
-        DIRECT.get(key).is_some()
-    }
+pub fn is_direct(netns: u32, (address, port, family): ([u8; 16], u16, u16)) -> bool {
+    let key = AddressKey {
+        netns,
+        port,
+        family,
+        address,
+    };
+    !routes_are_asked_for() || DIRECT.get_ptr(key).is_some()
 }
 
 /// `false`: there is no room for it.

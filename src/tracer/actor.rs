@@ -235,6 +235,7 @@ impl TracerActor {
         let all_read = !self.more;
         let (mut pass, mut failed) = (false, None);
         self.raw.clear();
+        let mut rows = Vec::new();
         self.more = {
             let mut kernel = self.kernel.lock();
             if due {
@@ -249,17 +250,16 @@ impl TracerActor {
                     // What it has shown is shown, but what is missing is not gone.
                     Err(error) => failed = Some(error),
                 }
-                let mut rows = Vec::new();
                 // What it has shown counts, and the rest comes with the next pass.
                 if let Err(error) = kernel.read_exchanges(&mut rows) {
                     failed = failed.or(Some(error));
                 }
-                self.sessions.count(&rows);
             }
             if due || now.monotonic_ns >= self.next_sums_ns {
                 self.next_sums_ns = now.monotonic_ns + nanos(SUMS_INTERVAL);
-                kernel.read_sums(&mut self.raw);
+                kernel.read_sums(&mut self.raw, &mut rows);
             }
+            self.sessions.count(&rows);
             self.files.read(&mut kernel, &mut self.raw, now, &self.ctx);
             let news = kernel.read(&mut self.raw, self.settings.batch);
             let said = kernel.read_payload(WORDS_PER_NEWS * self.settings.batch, |record| {

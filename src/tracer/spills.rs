@@ -1,7 +1,10 @@
-//! What did not go through the ring: ends of sockets that found it full, and sums of what nobody waits for.
+//! What did not go through a ring: ends of sockets that found it full, and sums of what nobody waits for.
 use super::{barrier::programs_have_ended, error::KernelError};
-use aya::maps::{Array, HashMap, Map, MapData};
-use tarsier_common::{SocketRecord, SpillKey, Sum, SumKey, map};
+use aya::{
+    Pod,
+    maps::{Array, HashMap, Map, MapData},
+};
+use tarsier_common::{ENDED_EXCHANGES, EndedKey, ExchangesRecord, SocketRecord, SpillKey, Sum, SumKey, map};
 use zerocopy::IntoBytes;
 
 /// Entries that each of the maps has room for.
@@ -12,11 +15,31 @@ const MAX_HELD_BYTES: usize = 8 << 20;
 pub(super) struct Spills {
     socket_map: HashMap<MapData, SpillKey, SocketRecord>,
     sum_map: HashMap<MapData, SumKey, Sum>,
+    exchange_map: HashMap<MapData, EndedKey, ExchangesRecord>,
     epoch_map: Array<MapData, u32>,
     epoch: u32,
     /// Taken from the maps, to be handed on.
     pub sockets: Vec<u8>,
     pub sums: Vec<u8>,
+    /// What was counted on connections that have ended.
+    pub exchanges: Vec<u8>,
+}
+
+/// A key that says of which time its sum is.
+trait Epoch {
+    fn epoch(&self) -> u32;
+}
+
+impl Epoch for SumKey {
+    fn epoch(&self) -> u32 {
+        self.epoch
+    }
+}
+
+impl Epoch for EndedKey {
+    fn epoch(&self) -> u32 {
+        self.epoch
+    }
 }
 
 impl Spills {
@@ -25,10 +48,12 @@ impl Spills {
         Ok(Self {
             socket_map: HashMap::try_from(take(map::SPILLED_SOCKETS)?).map_err(typed(map::SPILLED_SOCKETS))?,
             sum_map: HashMap::try_from(take(map::SPILLED_SUMS)?).map_err(typed(map::SPILLED_SUMS))?,
+            exchange_map: HashMap::try_from(take(map::ENDED_EXCHANGES)?).map_err(typed(map::ENDED_EXCHANGES))?,
             epoch_map: Array::try_from(take(map::EPOCH)?).map_err(typed(map::EPOCH))?,
             epoch: 0,
             sockets: Vec::new(),
             sums: Vec::new(),
+            exchanges: Vec::new(),
         })
     }
 
@@ -50,7 +75,8 @@ impl Spills {
     /// From now on programs add to new sums; the old ones are taken once nobody adds to them any more.
     pub(super) fn read_sums(&mut self) {
         let keys: Vec<SumKey> = self.sum_map.keys().filter_map(Result::ok).collect();
-        if keys.is_empty() {
+        let exchange_keys: Vec<EndedKey> = self.exchange_map.keys().filter_map(Result::ok).collect();
+        if keys.is_empty() && exchange_keys.is_empty() {
             return;
         }
         let (before, next) = (self.epoch, self.epoch.wrapping_add(1));
@@ -59,24 +85,44 @@ impl Spills {
         }
         // Without the barrier, what was added to until now is left for the next time.
         let settled = programs_have_ended();
-        for key in keys {
-            if key.epoch == self.epoch || (key.epoch == before && !settled) {
-                continue;
-            }
-            if let Ok(sum) = self.sum_map.get(&key, 0)
-                && self.sum_map.remove(&key).is_ok()
-            {
-                self.sums.extend_from_slice(key.as_bytes());
-                self.sums.extend_from_slice(sum.as_bytes());
-            }
-        }
+        let now = self.epoch;
+        let is_old = |epoch: u32| epoch != now && (epoch != before || settled);
+        let sums = &mut self.sums;
+        take_old(&mut self.sum_map, keys, is_old, |key, sum| {
+            sums.extend_from_slice(key.as_bytes());
+            sums.extend_from_slice(sum.as_bytes());
+        });
+        let exchanges = &mut self.exchanges;
+        take_old(&mut self.exchange_map, exchange_keys, is_old, |_, sum| {
+            exchanges.extend_from_slice(sum.as_bytes());
+        });
     }
 
     /// Maps with their entries and limits.
-    pub(super) fn fill(&self) -> [(&'static str, u64, u64); 2] {
+    pub(super) fn fill(&self) -> [(&'static str, u64, u64); 3] {
         [
             (map::SPILLED_SOCKETS, self.socket_map.keys().count() as u64, CAPACITY),
             (map::SPILLED_SUMS, self.sum_map.keys().count() as u64, CAPACITY),
+            (
+                map::ENDED_EXCHANGES,
+                self.exchange_map.keys().count() as u64,
+                u64::from(ENDED_EXCHANGES),
+            ),
         ]
+    }
+}
+
+fn take_old<K: Pod + Epoch, V: Pod>(
+    map: &mut HashMap<MapData, K, V>,
+    keys: Vec<K>,
+    is_old: impl Fn(u32) -> bool,
+    mut took: impl FnMut(&K, &V),
+) {
+    for key in keys.into_iter().filter(|key| is_old(key.epoch())) {
+        if let Ok(sum) = map.get(&key, 0)
+            && map.remove(&key).is_ok()
+        {
+            took(&key, &sum);
+        }
     }
 }

@@ -73,6 +73,7 @@ pub mod map {
     pub const CONVERSATIONS: &str = "CONVERSATIONS";
     pub const TALKERS: &str = "TALKERS";
     pub const SPILLED_EXCHANGES: &str = "SPILLED_EXCHANGES";
+    pub const ENDED_EXCHANGES: &str = "ENDED_EXCHANGES";
     pub const VERDICTS: &str = "VERDICTS";
     pub const WATCHED: &str = "WATCHED";
     pub const SOCKETS: &str = "SOCKETS";

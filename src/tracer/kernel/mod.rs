@@ -331,10 +331,12 @@ impl Kernel {
     }
 
     /// Connections that were added up. Of them nobody has heard before, so nothing has to come first.
-    pub fn read_sums(&mut self, batch: &mut RawBatch) {
+    /// `exchanges`: what was counted on those that have ended.
+    pub fn read_sums(&mut self, batch: &mut RawBatch, exchanges: &mut Vec<u8>) {
         if let Some(loaded) = &mut self.loaded {
             loaded.spills.read_sums();
             batch.spilled_sums.append(&mut loaded.spills.sums);
+            exchanges.append(&mut loaded.spills.exchanges);
         }
     }
 
