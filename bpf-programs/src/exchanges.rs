@@ -10,16 +10,18 @@ use crate::{
     talkers::{self, change},
     tcp::is_direct,
     totals::SlotContext,
+    words::{clear, copy},
 };
 use aya_ebpf::{helpers::generated as h, macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::{
     ffi::c_void,
     intrinsics::{AtomicOrdering, atomic_xadd},
+    mem::MaybeUninit,
     ptr::{addr_of, addr_of_mut},
 };
 use tarsier_common::{
     EndedKey, ExchangesRecord, column,
-    exchange::{RECEIVE, lane},
+    exchange::{BOUNDS_MS, RECEIVE, lane},
     kind, stream_flag,
 };
 
@@ -98,6 +100,9 @@ unsafe fn show(seq: *mut c_void, conversation: *mut Conversation) -> bool {
 const PASS: u32 = 0;
 const END: u32 = 1;
 
+const CLASSES: usize = 6;
+const BUCKETS: usize = BOUNDS_MS.len() + 1;
+
 /// `false`: there was no room for it, and the kernel asks for the row again.
 #[inline(never)]
 unsafe fn row(seq: *mut c_void, conversation: *mut Conversation, flags: u8) -> bool {
@@ -127,8 +132,8 @@ unsafe fn describe(conversation: *mut Conversation, flags: u8, draft: *mut Total
         (*record).totals = addr_of!((*draft).now).read_volatile();
         (*addr_of_mut!((*record).totals)).subtract(&*addr_of!((*conversation).shown));
         (*record).header = header::<ExchangesRecord>(kind::EXCHANGES, 0);
-        (*record).owner = (*conversation).owner;
-        (*record).ends = (*conversation).ends;
+        copy(addr_of!((*conversation).owner), addr_of_mut!((*record).owner));
+        copy(addr_of!((*conversation).ends), addr_of_mut!((*record).ends));
         (*record).cookie = (*conversation).cookie;
         (*record).sent = (*conversation).sent;
         (*record).received = (*conversation).received;
@@ -171,82 +176,105 @@ pub fn l7_destroy(ctx: BtfTracePointContext) -> i32 {
 #[inline(never)]
 unsafe fn tell_end(conversation: *mut Conversation) {
     unsafe {
-        let Some(draft) = TOTALS_DRAFT.get_ptr_mut(END) else {
-            return;
-        };
-        describe(conversation, stream_flag::END, draft);
-        let record = &mut *addr_of_mut!((*draft).record);
-        if record.totals.is_zero() && record.lane != lane::RECORDS && record.unanswered == 0 {
+        let exchange = addr_of!((*conversation).exchange);
+        let lane = (*exchange).lane;
+        let unanswered = if lane == lane::KERNEL { (*exchange).pending } else { 0 };
+        let (now, shown) = (addr_of!((*exchange).totals), addr_of!((*conversation).shown));
+        let is_told = (0..BUCKETS).all(|i| (&(*now).buckets)[i] == (&(*shown).buckets)[i]);
+        if is_told && lane != lane::RECORDS && unanswered == 0 {
             return;
         }
         count(kind::EXCHANGES, column::OBSERVED);
-        let outcome = if add_up(record) {
+        let outcome = if lane == lane::KERNEL && add_up(conversation, unanswered) {
             column::SUMMED
-        } else if PAYLOAD.output_untyped::<ExchangesRecord>(&*record, wake_up()).is_ok() {
-            column::SENT
-        } else if SPILLED_EXCHANGES.insert(record.cookie, &*record, 0).is_ok() {
-            column::DEFERRED
         } else {
-            column::LOST
+            tell_alone(conversation)
         };
         count(kind::EXCHANGES, outcome);
     }
 }
 
-/// To those of the same process and destination. `false`: user space has to be told of it alone, for it has read what was
-/// said there, or has to ask where that went; or there is no room.
 #[inline(never)]
-unsafe fn add_up(record: *mut ExchangesRecord) -> bool {
+unsafe fn tell_alone(conversation: *mut Conversation) -> usize {
     unsafe {
-        let (ends, owner) = (addr_of!((*record).ends), addr_of!((*record).owner));
-        let mut key = EndedKey {
-            start_ns: (*owner).start_ns,
-            tgid: (*owner).tgid,
-            netns: (*ends).netns,
-            protocol: (*record).protocol,
-            role: (*record).role,
-            epoch: EPOCH.get(0).copied().unwrap_or(0),
-            ..EndedKey::default()
+        let Some(draft) = TOTALS_DRAFT.get_ptr_mut(END) else {
+            return column::LOST;
         };
-        if (*record).lane != lane::KERNEL {
-            return false;
+        describe(conversation, stream_flag::END, draft);
+        let record = &*addr_of!((*draft).record);
+        if PAYLOAD.output_untyped::<ExchangesRecord>(record, wake_up()).is_ok() {
+            column::SENT
+        } else if SPILLED_EXCHANGES.insert(record.cookie, record, 0).is_ok() {
+            column::DEFERRED
+        } else {
+            column::LOST
         }
-        if (*record).role != RECEIVE {
+    }
+}
+
+/// To those of the same process and destination. `false`: somebody has to be asked first where it went, or there is no room.
+#[inline(never)]
+unsafe fn add_up(conversation: *mut Conversation, unanswered: u32) -> bool {
+    unsafe {
+        let (ends, owner) = (addr_of!((*conversation).ends), addr_of!((*conversation).owner));
+        let mut key = MaybeUninit::<EndedKey>::uninit();
+        clear(key.as_mut_ptr());
+        let key = key.assume_init_mut();
+        key.start_ns = (*owner).start_ns;
+        key.tgid = (*owner).tgid;
+        key.netns = (*ends).netns;
+        key.protocol = (*conversation).exchange.protocol;
+        key.role = (*conversation).exchange.role;
+        key.epoch = EPOCH.get(0).copied().unwrap_or(0);
+        if key.role != RECEIVE {
             (key.address, key.port, key.family) = ((*ends).remote, (*ends).remote_port, (*ends).family);
             if !is_direct(key.netns, (key.address, key.port, key.family)) {
                 return false;
             }
         }
-        if let Some(sum) = ENDED_EXCHANGES.get_ptr_mut(key) {
-            add_to(sum, record);
+        if let Some(sum) = ENDED_EXCHANGES.get_ptr_mut(&*key) {
+            add_to(sum, conversation, unanswered);
             return true;
         }
-        (*record).flags = 0;
-        if ENDED_EXCHANGES.insert(key, &*record, NOEXIST).is_ok() {
+        let Some(draft) = TOTALS_DRAFT.get_ptr_mut(END) else {
+            return false;
+        };
+        describe(conversation, 0, draft);
+        (*draft).record.unanswered = unanswered;
+        if ENDED_EXCHANGES.insert(&*key, &(*draft).record, NOEXIST).is_ok() {
             return true;
         }
         // Somebody else has put it there meanwhile, or there is no room.
-        (*record).flags = stream_flag::END;
-        let sum = ENDED_EXCHANGES.get_ptr_mut(key);
+        let sum = ENDED_EXCHANGES.get_ptr_mut(&*key);
         if let Some(sum) = sum {
-            add_to(sum, record);
+            add_to(sum, conversation, unanswered);
         }
         sum.is_some()
     }
 }
 
+/// What of it user space was not told.
 #[inline(always)]
-unsafe fn add_to(sum: *mut ExchangesRecord, record: *const ExchangesRecord) {
+unsafe fn add_to(sum: *mut ExchangesRecord, conversation: *const Conversation, unanswered: u32) {
     unsafe {
-        let (to, of) = (addr_of_mut!((*sum).totals), addr_of!((*record).totals));
-        add(addr_of_mut!((*to).latency_ns), (*of).latency_ns);
-        for i in 0..(*of).classes.len() {
-            add_few(addr_of_mut!((*to).classes).cast::<u32>().add(i), (&(*of).classes)[i]);
+        let to = addr_of_mut!((*sum).totals);
+        let (now, shown) = (
+            addr_of!((*conversation).exchange.totals),
+            addr_of!((*conversation).shown),
+        );
+        add(
+            addr_of_mut!((*to).latency_ns),
+            (*now).latency_ns.wrapping_sub((*shown).latency_ns),
+        );
+        for i in 0..CLASSES {
+            let more = (&(*now).classes)[i].wrapping_sub((&(*shown).classes)[i]);
+            add_few(addr_of_mut!((*to).classes).cast::<u32>().add(i), more);
         }
-        for i in 0..(*of).buckets.len() {
-            add_few(addr_of_mut!((*to).buckets).cast::<u32>().add(i), (&(*of).buckets)[i]);
+        for i in 0..BUCKETS {
+            let more = (&(*now).buckets)[i].wrapping_sub((&(*shown).buckets)[i]);
+            add_few(addr_of_mut!((*to).buckets).cast::<u32>().add(i), more);
         }
-        add_few(addr_of_mut!((*sum).unanswered), (*record).unanswered);
+        add_few(addr_of_mut!((*sum).unanswered), unanswered);
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     maps::{Conversation, PAYLOAD, STREAM_DRAFT, StreamDraft},
     news::{count, header},
     segment::wake_up,
+    words::{clear, copy as copy_words},
 };
 use core::ptr::{addr_of, addr_of_mut};
 use tarsier_common::{PARTS, SEGMENT_MAX, StreamRecord, column, kind, stream_flag};
@@ -44,10 +45,10 @@ unsafe fn record(conversation: *mut Conversation, len: u32, way: u32) {
             return count(kind::SEGMENT, column::LOST);
         };
         (*draft).piece = 0;
-        (*draft).within = 0;
+        clear(addr_of_mut!((*draft).within));
         (*draft).parts = 0;
         (*draft).rounds = 0;
-        (*draft).lost = 0;
+        clear(addr_of_mut!((*draft).lost));
         let place = if len == 0 { None } else { place_of(conversation, way) };
         let (len, pieces, count, base) = match place {
             Some(place) if place.pieces == 0 => (len, 0, place.len, place.base),
@@ -76,8 +77,8 @@ unsafe fn describe(conversation: *mut Conversation, moved: &Moved, flags: u8, re
             ((*conversation).received_known, (*conversation).sent_known)
         };
         (*record).header = header::<StreamRecord>(kind::SEGMENT, 0);
-        (*record).owner = (*conversation).owner;
-        (*record).ends = (*conversation).ends;
+        copy_words(addr_of!((*conversation).owner), addr_of_mut!((*record).owner));
+        copy_words(addr_of!((*conversation).ends), addr_of_mut!((*record).ends));
         (*record).cookie = (*conversation).cookie;
         (*record).position = moved.position;
         (*record).from = known;

@@ -28,6 +28,7 @@ mod talkers;
 mod tcp;
 mod totals;
 mod walks;
+mod words;
 mod young;
 
 #[unsafe(no_mangle)]

@@ -7,13 +7,14 @@ use crate::{
     maps::{CONVERSATIONS, Conversation, TALKERS, address, telling},
     segment::PF_KTHREAD,
     socket::{CREATE, local_address, set_remote},
+    words::clear,
     young,
 };
 use aya_ebpf::helpers::generated as h;
 use core::{
     ffi::c_void,
     intrinsics::{AtomicOrdering, atomic_cxchg, atomic_or, atomic_xchg},
-    ptr::{addr_of_mut, null_mut, write_bytes},
+    ptr::{addr_of_mut, null_mut},
 };
 use tarsier_common::{Field, Switches, TALKER_SLOTS, exchange::lane};
 
@@ -156,13 +157,17 @@ pub unsafe fn give_back(slot: *mut Conversation) {
     unsafe {
         // As if nothing were there, to a pass that comes now.
         addr_of_mut!((*slot).sk).write_volatile(0);
-        write_bytes(addr_of_mut!((*slot).exchange), 0, 1);
-        write_bytes(addr_of_mut!((*slot).shown), 0, 1);
-        (*slot).sent = 0;
-        (*slot).received = 0;
-        (*slot).sent_known = 0;
-        (*slot).received_known = 0;
-        (*slot).busy = 0;
+        clear(addr_of_mut!((*slot).exchange));
+        clear(addr_of_mut!((*slot).shown));
+        for number in [
+            addr_of_mut!((*slot).sent),
+            addr_of_mut!((*slot).received),
+            addr_of_mut!((*slot).sent_known),
+            addr_of_mut!((*slot).received_known),
+            addr_of_mut!((*slot).busy),
+        ] {
+            clear(number);
+        }
         (*slot).contended = 0;
         (*slot).fd = 0;
         (*slot).lost = 0;

@@ -16,10 +16,11 @@ use crate::{
         set_totals, storage, tell_end,
     },
     spill::add_up,
+    words::clear,
     young,
 };
 use aya_ebpf::{helpers::generated as h, macros::btf_tracepoint, programs::BtfTracePointContext};
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr::addr_of_mut};
 use tarsier_common::{AF_INET, AF_INET6, AddressKey, Field, SocketRecord, column, kind, socket_flag, stage};
 
 pub const ESTABLISHED: i32 = 1;
@@ -117,11 +118,11 @@ pub unsafe fn restart(socket: *mut PerSocket) {
         (*socket).word = (*socket).word & !(word::BITS | word::GENERATION) | lives | word::SETTLED;
         (*socket).connect_ns = 0;
         (*socket).flags = 0;
-        (*socket).remote = [0; 16];
-        (*socket).sent_before = 0;
-        (*socket).received_before = 0;
+        clear(addr_of_mut!((*socket).remote));
+        clear(addr_of_mut!((*socket).sent_before));
+        clear(addr_of_mut!((*socket).received_before));
         (*socket).retransmits_before = 0;
-        (*socket).received_seen = 0;
+        clear(addr_of_mut!((*socket).received_seen));
     }
 }
 
