@@ -170,6 +170,7 @@ pub fn part(record: &[u8]) -> Result<Part<'_>, DecodeError> {
                 asked_ns: head.asked_ns,
                 rest: u64::from(head.rest),
                 head: head.head != 0,
+                unasked: head.reason == exchange::Reason::Unasked as u8,
             },
             carried: carried.unwrap_or_default(),
         }),

@@ -83,6 +83,8 @@ pub struct Handover {
     pub rest: u64,
     /// It is HTTP's HEAD.
     pub head: bool,
+    /// There is none, and the server says something that looks like a reply. It may be within the body of the last one.
+    pub unasked: bool,
 }
 
 /// A protocol, on one connection. Total: whatever comes, it goes on, and keeps no more than a bounded number of bytes.

@@ -70,6 +70,8 @@ fn advance(
         countable,
     };
     exchange.advance(&segment, |what, len| walk(what, &head, len, u32::MAX));
+    // What is behind what is carried, nobody reads.
+    exchange.carried[usize::from(exchange.carried_len)..].fill(0);
     exchange
 }
 

@@ -76,6 +76,7 @@ fuzz_target!(|bytes: &[u8]| {
                 asked_ns: 0,
                 rest: u64::from(first / 4 % 16),
                 head: first & 2 != 0,
+                unasked: first & 1 != 0,
             });
         }
     }

@@ -184,7 +184,7 @@ impl Dialogue for Http {
     }
 
     fn expects_reply(&self) -> bool {
-        self.server.is_amid() || self.pairing.expects()
+        self.server.is_amid() || self.server.is_trailing() || self.pairing.expects()
     }
 
     fn is_over(&self) -> bool {
@@ -194,6 +194,7 @@ impl Dialogue for Http {
     fn take_over(&mut self, from: Handover) {
         self.client = Stream::amid(Some(from.rest));
         self.server = Stream::amid(None);
+        self.server.trails(from.unasked);
         let sent = Sent {
             method: if from.head { Method::Head } else { Method::Other },
             ..Sent::default()

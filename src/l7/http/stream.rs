@@ -98,6 +98,8 @@ pub(super) struct Stream {
     loose: bool,
     /// Pieces in which no message was found.
     strange: u32,
+    /// The rest of a message may come that somebody else has read the begin of.
+    trails: bool,
 }
 
 impl Stream {
@@ -112,6 +114,7 @@ impl Stream {
             confirmed: false,
             loose: false,
             strange: 0,
+            trails: false,
         }
     }
 
@@ -127,6 +130,15 @@ impl Stream {
             confirmed: true,
             ..Self::new()
         }
+    }
+
+    /// Whatever is said until it is this side's turn is of the message before.
+    pub(super) fn trails(&mut self, trails: bool) {
+        self.trails = trails;
+    }
+
+    pub(super) fn is_trailing(&self) -> bool {
+        self.trails && self.place == Place::Lost
     }
 
     pub(super) fn buffered(&self) -> usize {
@@ -167,7 +179,9 @@ impl Stream {
         let mut rest = piece.bytes;
         while !rest.is_empty() {
             rest = match self.place {
+                Place::Lost if self.is_trailing() && !speaker.has_turn() => return Ok(()),
                 Place::Lost => {
+                    self.trails = false;
                     let begins = piece.starts && rest.len() == piece.bytes.len();
                     if !begins || speaker.begin(rest, false) == Begin::No {
                         self.strange = self.strange.saturating_add(1);

@@ -235,6 +235,9 @@ impl Dialogue for Postgres {
         self.pairs.take_over(from.pending, from.asked_ns);
         if from.pending > 0 {
             self.server.stand(0);
+        } else {
+            // Clients that the kernel could count wait for the end of a reply.
+            self.server.align();
         }
     }
 

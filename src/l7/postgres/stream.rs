@@ -60,6 +60,8 @@ pub(super) struct Stream {
     /// In the body of a message, of which so much is to come.
     within: bool,
     left: u64,
+    /// The next segment that looks like messages does begin with one.
+    aligned: bool,
 }
 
 impl Stream {
@@ -74,6 +76,7 @@ impl Stream {
             time_ns: 0,
             within: false,
             left: 0,
+            aligned: false,
         }
     }
 
@@ -84,6 +87,11 @@ impl Stream {
         self.opening = self.side == Side::Client && left == 0;
         self.within = left > 0;
         self.left = left;
+    }
+
+    /// Nothing of what was said before is to come, as far as anybody can tell.
+    pub(super) fn align(&mut self) {
+        self.aligned = true;
     }
 
     /// The other side has begun the connection.
@@ -152,7 +160,8 @@ impl Stream {
                     *rest = &[];
                     return Some(self.pass());
                 }
-                self.place = Place::Guessed(0);
+                let sure = if std::mem::take(&mut self.aligned) { SURE } else { 0 };
+                self.place = Place::Guessed(sure);
             }
             self.time_ns = piece.time_ns;
             // Most come whole.

@@ -1,7 +1,9 @@
 //! Whatever is said: with the kernel counting and without it the counts are equal.
 use super::*;
 use proptest::prelude::*;
-use tarsier_common::exchange::{self, COUNTABLE, Exchange as Matched, Head, RECEIVE, SEND, Segment, lane, walk};
+use tarsier_common::exchange::{
+    self, COUNTABLE, Exchange as Matched, Head, RECEIVE, Reason, SEND, Segment, lane, walk,
+};
 
 type Said = Vec<(Side, Vec<u8>)>;
 
@@ -71,6 +73,7 @@ impl Socket {
                 asked_ns: exchange.asked_ns,
                 rest: u64::from(exchange.rest),
                 head: exchange.asked_for_head != 0,
+                unasked: exchange.reason == Reason::Unasked as u8,
             },
             carried,
         });

@@ -279,6 +279,17 @@ fn from_the_kernel() {
         .client([get("/a"), get("/b")].concat())
         .server([reply(200), reply(201)].concat());
     assert_eq!(talk.end(), ["GET /a 200", "GET /b 201"]);
+    // The rest of a body that looks like a reply.
+    let unasked = Handover {
+        unasked: true,
+        ..of(0, 0)
+    };
+    let mut talk = Talk::after(unasked);
+    talk.server(reply(500))
+        .client(get("/a"))
+        .server(reply(200))
+        .server(reply(201));
+    assert_eq!(talk.end(), ["GET /a 200", "1 unasked"]);
     // Another protocol.
     let mut talk = Talk::after(of(1, 0));
     talk.client("\x16\x03\x01");

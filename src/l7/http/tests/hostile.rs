@@ -165,7 +165,7 @@ proptest! {
         let mut talk = Talk::new();
         let handed_over = pending > 0;
         if handed_over {
-            talk.http.take_over(Handover { pending, asked_ns: 0, rest, head });
+            talk.http.take_over(Handover { pending, asked_ns: 0, rest, head, unasked: !head });
         }
         let mut requests = u64::from(if handed_over { pending } else { 0 });
         for step in steps {

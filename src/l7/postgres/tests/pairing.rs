@@ -262,6 +262,16 @@ fn what_the_kernel_has_begun_goes_on() {
         .client(&asked)
         .server(&[complete(), ready()].concat());
     assert_eq!((talk.statuses(), talk.unparsed()), (vec![Ok], vec![]));
+    // What is within a row looks like messages, and begins a segment.
+    let mut talk = over(0, &[]);
+    let misleading = [ready(), ready()].concat();
+    let row = message(b'D', &[&[0, 1, 0, 0, 0, 12], misleading.as_slice()].concat());
+    let (begin, within) = row.split_at(row.len() - misleading.len());
+    talk.client(&[bind("", "s"), execute(""), sync()].concat())
+        .server(&[&bare('2'), begin].concat())
+        .server(within)
+        .server(&[complete(), ready()].concat());
+    assert_eq!((talk.statuses(), talk.unparsed()), (vec![Ok], vec![]));
 }
 
 #[test]
