@@ -52,15 +52,17 @@ run: setup build ## set up, build, and run the agent here as root: metrics on po
 	scripts/as.sh root install -d -m 0700 /run/tarsier
 	scripts/as.sh root $(AGENT) run --config configs/tarsier.yaml $(ARGS)
 
-# The unit tests need neither root nor kernel; the integration tests run one by one, as root, on this kernel.
-# --tests, for an empty run of documentation tests would otherwise end the output.
+# The unit tests need neither root nor kernel; the integration tests run one by one, as root, on this kernel. Always the same
+# packages and features: with others cargo would compile the agent again.
+TESTED := -p tarsier -p tarsier-common -p tarsier-integration --features tarsier/test-hooks
+
 .PHONY: test
 test: ## set up, then unit and integration tests (TESTS=name for some)
 	@scripts/setup.sh --test
-	TARSIER_BPF=require $(CARGO) test -- $(TESTS)
-	TARSIER_BPF=require $(CARGO) build --features test-hooks
-	$(CARGO) test -p tarsier-integration --tests --no-fail-fast --config "target.'cfg(unix)'.runner=['$(CURDIR)/scripts/as.sh','root']" \
-	  -- --test-threads=1 $(TESTS)
+	TARSIER_BPF=require $(CARGO) build $(TESTED)
+	TARSIER_BPF=require $(CARGO) test $(TESTED) --lib --bins -- $(TESTS)
+	TARSIER_BPF=require $(CARGO) test $(TESTED) --test '*' --no-fail-fast \
+	  --config "target.'cfg(unix)'.runner=['$(CURDIR)/scripts/as.sh','root']" -- --test-threads=1 $(TESTS)
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target RUNS times (RUNS=1000000, TARGETS="http sql" for some, SEED=7 for other inputs)
