@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Memory, word by word. What the compiler would call for instead goes byte by byte: to clear a slot took a third of a
 //! connection's end.
-use core::mem::size_of;
-
 const WORD: usize = size_of::<u64>();
 
 #[inline(always)]

@@ -56,6 +56,8 @@ pub struct TracerActor {
     depth: Depth,
     stopped: Option<Recipient<TracerStopped>>,
     pub(super) under_way: bool,
+    /// Records of what is said that were heard since then.
+    ahead: usize,
     /// The last reading left news in the ring.
     pub(super) more: bool,
     raw: RawBatch,
@@ -77,6 +79,9 @@ pub struct TracerActor {
     /// What the log was last told of each feature.
     said: BTreeMap<&'static str, (State, &'static str)>,
 }
+
+/// Records of what is said for each of the news: they are added up before anybody has to take them.
+const WORDS_PER_NEWS: usize = 16;
 
 /// What the kernel had refused when last looked at.
 #[derive(Default)]
@@ -130,6 +135,7 @@ impl TracerActor {
             fqdn: blueprint.fqdn,
             stopped: Some(blueprint.stopped),
             under_way: false,
+            ahead: 0,
             more: false,
             raw: RawBatch::default(),
             next_totals_ns: 0,
@@ -211,11 +217,29 @@ impl TracerActor {
         }
     }
 
+    /// What is said waits for nobody: on a busy node its ring is full before all have taken the batch before. It is only added
+    /// up here.
+    fn hear_ahead(&mut self) {
+        // Somebody may never take it.
+        const MAX_AHEAD: usize = 1 << 20;
+        if self.ahead >= MAX_AHEAD {
+            return;
+        }
+        let mut heard = 0;
+        let more = self
+            .kernel
+            .lock()
+            .read_payload(WORDS_PER_NEWS * self.settings.batch, |record| {
+                heard += 1;
+                self.sessions.hear(record);
+            });
+        self.ahead += heard;
+        self.sessions.end(!more);
+    }
+
     pub(super) fn drain(&mut self, context: &mut Context<Self>) {
         // Most connections are counted here; each reading waits for the kernel some milliseconds.
         const SUMS_INTERVAL: Duration = Duration::from_secs(1);
-        // They are added up before anybody has to take them.
-        const WORDS_PER_NEWS: usize = 16;
         let connected = |actor: Option<&Recipient<EventBatch>>| actor.cloned().filter(Recipient::connected);
         let fqdn = self.fqdn.as_ref().map(|fqdn| &fqdn.batches);
         let (Some(conntrack), Some(_), Some(_)) = (
@@ -226,10 +250,10 @@ impl TracerActor {
             return;
         };
         if self.under_way {
-            return;
+            return self.hear_ahead();
         }
         let now = self.ctx.now();
-        self.look_for_losses(now);
+        let spilled = self.look_for_losses(now);
         self.take_inventory(now);
         let due = now.monotonic_ns >= self.next_totals_ns;
         let all_read = !self.more;
@@ -255,17 +279,19 @@ impl TracerActor {
                     failed = failed.or(Some(error));
                 }
             }
-            if due || now.monotonic_ns >= self.next_sums_ns {
+            let begin = due || now.monotonic_ns >= self.next_sums_ns;
+            if begin {
                 self.next_sums_ns = now.monotonic_ns + nanos(SUMS_INTERVAL);
-                kernel.read_sums(&mut self.raw, &mut rows);
             }
+            kernel.read_sums(begin, &mut self.raw, &mut rows);
             self.sessions.count(&rows);
             self.files.read(&mut kernel, &mut self.raw, now, &self.ctx);
-            let news = kernel.read(&mut self.raw, self.settings.batch);
+            let news = kernel.read(&mut self.raw, self.settings.batch, spilled);
             let said = kernel.read_payload(WORDS_PER_NEWS * self.settings.batch, |record| {
                 self.sessions.hear(record)
             });
             self.sessions.end(!said);
+            self.ahead = 0;
             news || said
         };
         if let Some(error) = failed {
@@ -334,11 +360,15 @@ impl TracerActor {
         events
     }
 
-    fn look_for_losses(&mut self, now: Now) {
+    /// Whether something may have found the ring full since the last time.
+    fn look_for_losses(&mut self, now: Now) -> bool {
         // Repeated overflow would otherwise switch the row with every drain.
         const SHOWN: Duration = Duration::from_secs(30);
-        let Some(losses) = self.ctx.ledger.losses() else { return };
-        if losses.refused > self.losses.refused {
+        let Some(losses) = self.ctx.ledger.losses() else {
+            return true;
+        };
+        let refused = losses.refused > self.losses.refused;
+        if refused {
             self.losses.refused = losses.refused;
             self.losses.shown_until_ns = now.monotonic_ns + nanos(SHOWN);
             let hint = "the ring was full: raise kernel.news_ring_bytes, or give the agent more CPU";
@@ -354,6 +384,7 @@ impl TracerActor {
         self.losses.processes = losses.processes;
         self.losses.sweep |= losses.ends > self.losses.ends;
         self.losses.ends = losses.ends;
+        refused
     }
 
     /// Of the sockets: at first, after losses, and now and then, for a program may have been skipped without anybody noticing.

@@ -296,10 +296,10 @@ impl Kernel {
     /// Reads at most `limit` records of the ring, and the ends that had found no room there. `true`: there is more.
     ///
     /// What spilled is taken before the ring is read and handed on once the ring has been read to its end: by then the
-    /// beginnings of those sockets have been told.
-    pub fn read(&mut self, batch: &mut RawBatch, limit: usize) -> bool {
+    /// beginnings of those sockets have been told. `spilled`: since the last time.
+    pub fn read(&mut self, batch: &mut RawBatch, limit: usize, spilled: bool) -> bool {
         let Some(loaded) = &mut self.loaded else { return false };
-        loaded.spills.read_sockets();
+        loaded.spills.read_sockets(spilled);
         for _ in 0..limit {
             let Some(record) = loaded.news.next() else {
                 batch.spilled_sockets.append(&mut loaded.spills.sockets);
@@ -331,10 +331,10 @@ impl Kernel {
     }
 
     /// Connections that were added up. Of them nobody has heard before, so nothing has to come first.
-    /// `exchanges`: what was counted on those that have ended.
-    pub fn read_sums(&mut self, batch: &mut RawBatch, exchanges: &mut Vec<u8>) {
+    /// `exchanges`: what was counted on those that have ended. `begin`: from now on others are added up.
+    pub fn read_sums(&mut self, begin: bool, batch: &mut RawBatch, exchanges: &mut Vec<u8>) {
         if let Some(loaded) = &mut self.loaded {
-            loaded.spills.read_sums();
+            loaded.spills.read_sums(begin);
             batch.spilled_sums.append(&mut loaded.spills.sums);
             exchanges.append(&mut loaded.spills.exchanges);
         }
