@@ -232,7 +232,9 @@ unsafe fn add_up(conversation: *mut Conversation, unanswered: u32) -> bool {
                 return false;
             }
         }
-        if let Some(sum) = ENDED_EXCHANGES.get_ptr_mut(&*key) {
+        // By reference, here and below: what is passed by value is copied to the stack.
+        let key = &*key;
+        if let Some(sum) = ENDED_EXCHANGES.get_ptr_mut(key) {
             add_to(sum, conversation, unanswered);
             return true;
         }
@@ -241,11 +243,12 @@ unsafe fn add_up(conversation: *mut Conversation, unanswered: u32) -> bool {
         };
         describe(conversation, 0, draft);
         (*draft).record.unanswered = unanswered;
-        if ENDED_EXCHANGES.insert(&*key, &(*draft).record, NOEXIST).is_ok() {
+        let record = &*addr_of!((*draft).record);
+        if ENDED_EXCHANGES.insert(key, record, NOEXIST).is_ok() {
             return true;
         }
         // Somebody else has put it there meanwhile, or there is no room.
-        let sum = ENDED_EXCHANGES.get_ptr_mut(&*key);
+        let sum = ENDED_EXCHANGES.get_ptr_mut(key);
         if let Some(sum) = sum {
             add_to(sum, conversation, unanswered);
         }

@@ -134,7 +134,7 @@ pub struct Conversation {
     pub padding3: [u64; 5],
 }
 const _: () = assert!(offset_of!(Conversation, exchange) == 64 && offset_of!(Conversation, epoch) + 4 <= 192);
-const _: () = assert!(size_of::<Conversation>() % 64 == 0);
+const _: () = assert!(size_of::<Conversation>().is_multiple_of(64));
 
 /// Bits; above them the cookie, where it is a slot's: a pass may meet one that is given back and taken again.
 pub mod telling {

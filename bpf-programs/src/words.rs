@@ -5,7 +5,7 @@ const WORD: usize = size_of::<u64>();
 
 #[inline(always)]
 pub unsafe fn clear<T>(at: *mut T) {
-    const { assert!(size_of::<T>() % WORD == 0) };
+    const { assert!(size_of::<T>().is_multiple_of(WORD)) };
     for i in 0..size_of::<T>() / WORD {
         unsafe { at.cast::<u64>().add(i).write_volatile(0) };
     }
@@ -13,7 +13,7 @@ pub unsafe fn clear<T>(at: *mut T) {
 
 #[inline(always)]
 pub unsafe fn copy<T>(from: *const T, to: *mut T) {
-    const { assert!(size_of::<T>() % WORD == 0) };
+    const { assert!(size_of::<T>().is_multiple_of(WORD)) };
     for i in 0..size_of::<T>() / WORD {
         unsafe {
             to.cast::<u64>()
