@@ -282,6 +282,7 @@ impl Stream {
         }
         let was_lost = self.place == Place::Lost;
         self.clear();
+        self.aligned = false;
         self.place = Place::Lost;
         self.opening = false;
         if was_lost { Missed::Again } else { Missed::Place }

@@ -272,6 +272,11 @@ fn what_the_kernel_has_begun_goes_on() {
         .server(within)
         .server(&[complete(), ready()].concat());
     assert_eq!((talk.statuses(), talk.unparsed()), (vec![Ok], vec![]));
+    // That is over once something is missing: the next that looks like messages may be within one.
+    let mut talk = over(0, &[]);
+    talk.dialogue.server.miss(1);
+    talk.server(&bare('2'));
+    assert!(!talk.dialogue.server.is_sure());
 }
 
 #[test]
