@@ -46,6 +46,8 @@ pub mod feature {
     /// Files that are open for writing.
     pub const FILES: &str = "files";
     pub const NEWS_RING: &str = "news_ring";
+    /// Whether the node leaves the agent time to listen, however full it is.
+    pub const REALTIME: &str = "realtime";
     /// Where connections go whose destination is changed on the way.
     pub const CONNTRACK: &str = "conntrack";
     /// Where Cilium has led connections to services.
@@ -62,7 +64,7 @@ pub mod feature {
     pub const CONTAINERD: &str = "containerd";
     pub const CRIO: &str = "crio";
     pub const SYSTEMD: &str = "systemd";
-    pub const ALL: [&str; 28] = [
+    pub const ALL: [&str; 29] = [
         BTF,
         PROCESS_START,
         PROCESS_EXEC,
@@ -79,6 +81,7 @@ pub mod feature {
         L7,
         FILES,
         NEWS_RING,
+        REALTIME,
         CONNTRACK,
         CILIUM,
         FQDN,

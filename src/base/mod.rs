@@ -9,4 +9,5 @@ pub mod logging;
 pub mod mailbox;
 pub mod memory;
 pub mod now;
+pub mod realtime;
 pub mod table;

@@ -337,6 +337,7 @@ pub struct Kernel {
     #[serde(with = "humantime_serde")]
     pub retry_interval: Duration,
     pub socket_hook: SocketHook,
+    pub realtime_percent: u8,
     pub batch: usize,
     pub features_off: Vec<String>,
 }
@@ -351,6 +352,7 @@ impl Default for Kernel {
             files_interval: Duration::from_secs(15),
             retry_interval: Duration::from_secs(30),
             socket_hook: SocketHook::default(),
+            realtime_percent: 25,
             batch: 4096,
             features_off: Vec::new(),
         }

@@ -180,7 +180,7 @@ fn a_wrong_file_is_refused_with_file_line_column_and_key() {
             "kernel:\n  batch: 1\n  bacth: 2\n",
             "/etc/t.yaml, line 3, column 3: kernel: unknown field `bacth`, expected one of `news_ring_bytes`, \
              `drain_interval`, `totals_interval`, `inventory_interval`, `files_interval`, `retry_interval`, \
-             `socket_hook`, `batch`, `features_off`",
+             `socket_hook`, `realtime_percent`, `batch`, `features_off`",
         ),
         (
             "kernel:\n  batch: many\n",
@@ -448,6 +448,7 @@ fn every_rule_names_its_key() {
         ("kernel.news_ring_bytes", |c| {
             c.kernel.news_ring_bytes = ByteSize(u64::MAX)
         }),
+        ("kernel.realtime_percent", |c| c.kernel.realtime_percent = 51),
     ];
     for (key, breaks) in broken {
         let mut config = Config::default();
@@ -461,6 +462,7 @@ fn every_rule_names_its_key() {
     let mut config = Config::default();
     config.containers.min_age = Duration::ZERO;
     config.kernel.news_ring_bytes = ByteSize(1 << 30);
+    config.kernel.realtime_percent = 50;
     config.admin.socket = PathBuf::from("x".repeat(107));
     config.supervisor.backoff_min = config.supervisor.backoff_max;
     assert_eq!(config.validate(), Ok(()));

@@ -23,6 +23,8 @@ impl std::error::Error for Invalid {}
 const SOCKET_PATH_LEN: usize = 108;
 /// The ring is mapped twice and never given back: more than this is a slip of the finger.
 const MAX_RING_BYTES: u64 = 1 << 30;
+/// Of one processor. Whoever else needs it is to get as much.
+const MAX_REALTIME_PERCENT: u8 = 50;
 
 impl Config {
     pub fn validate(&self) -> Result<(), Invalid> {
@@ -115,6 +117,10 @@ impl Config {
             if size.ring_size() > MAX_RING_BYTES {
                 return refuse(key, "must be at most 1GiB".to_owned());
             }
+        }
+        if self.kernel.realtime_percent > MAX_REALTIME_PERCENT {
+            let rule = format!("must be at most {MAX_REALTIME_PERCENT}");
+            return refuse("kernel.realtime_percent", rule);
         }
         let ports = &self.l7.dns_ports;
         if ports.len() > DNS_PORTS {

@@ -138,6 +138,7 @@ async fn agent(
     for (feature, on) in [
         (feature::CONNTRACK, conntrack_settings.enabled),
         (feature::CILIUM, conntrack_settings.cilium_maps.is_some()),
+        (feature::REALTIME, config.kernel.realtime_percent > 0),
     ] {
         if !on {
             ctx.features
@@ -353,6 +354,7 @@ fn tracer_settings(config: &Config, recording: bool) -> TracerSettings {
         inventory_interval: config.kernel.inventory_interval,
         files_interval: config.kernel.files_interval,
         retry_interval: config.kernel.retry_interval,
+        realtime_percent: config.kernel.realtime_percent,
         batch: config.kernel.batch,
         recording,
         l7: config.l7.clone(),

@@ -7,9 +7,9 @@
 use super::{
     batch::decode_batch,
     crowding::Crowding,
-    error::KernelError,
     files::FilesPasses,
     kernel::{Kernel, RawBatch},
+    losses::Losses,
     said::{Heard, Said},
     stats::{KernelReport, KernelStats, MapFill},
     tap::{Taps, Watch},
@@ -22,6 +22,7 @@ use crate::{
         mailbox::{Depth, tell},
         memory::give_back,
         now::Now,
+        realtime::Share,
     },
     config::L7,
     container::actor::{Ack, BatchDone},
@@ -39,6 +40,7 @@ pub struct Settings {
     pub inventory_interval: Duration,
     pub files_interval: Duration,
     pub retry_interval: Duration,
+    pub realtime_percent: u8,
     pub batch: usize,
     pub recording: bool,
     pub l7: L7,
@@ -46,7 +48,7 @@ pub struct Settings {
 
 pub struct TracerActor {
     pub(super) settings: Settings,
-    ctx: Ctx,
+    pub(super) ctx: Ctx,
     pub(super) kernel: Arc<Mutex<Kernel>>,
     stats: Arc<KernelStats>,
     pub(super) registry: Option<Recipient<EventBatch>>,
@@ -56,6 +58,8 @@ pub struct TracerActor {
     depth: Depth,
     stopped: Option<Recipient<TracerStopped>>,
     pub(super) under_way: bool,
+    /// Of a processor, on a full node.
+    pub(super) share: Share,
     /// Records of what is said that were heard since then.
     ahead: usize,
     /// The last reading left news in the ring.
@@ -63,9 +67,9 @@ pub struct TracerActor {
     raw: RawBatch,
     pub(super) next_totals_ns: u64,
     next_sums_ns: u64,
-    next_inventory_ns: u64,
-    last_inventory_ns: u64,
-    crowding: Crowding,
+    pub(super) next_inventory_ns: u64,
+    pub(super) last_inventory_ns: u64,
+    pub(super) crowding: Crowding,
     pub(super) files: FilesPasses,
     pub(super) sessions: Said,
     pub(super) taps: Taps,
@@ -82,20 +86,6 @@ pub struct TracerActor {
 
 /// Records of what is said for each of the news: they are added up before anybody has to take them.
 const WORDS_PER_NEWS: usize = 16;
-
-/// What the kernel had refused when last looked at.
-#[derive(Default)]
-pub(super) struct Losses {
-    refused: u64,
-    processes: u64,
-    ends: u64,
-    /// Until then the feature table says so.
-    shown_until_ns: u64,
-    sweep: bool,
-    pub(super) inventory: bool,
-    /// The same, of the sockets.
-    sockets: bool,
-}
 
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -135,6 +125,7 @@ impl TracerActor {
             fqdn: blueprint.fqdn,
             stopped: Some(blueprint.stopped),
             under_way: false,
+            share: Share::new(blueprint.settings.realtime_percent),
             ahead: 0,
             more: false,
             raw: RawBatch::default(),
@@ -183,6 +174,8 @@ impl TracerActor {
             return;
         }
         let before = kernel.collects();
+        // The verifier takes its time.
+        self.share.give_back();
         let alive = || self.ctx.pulses.beat("tracer", self.ctx.clock.monotonic_ns());
         kernel.ensure(&self.ctx.features, &alive);
         give_back();
@@ -238,6 +231,11 @@ impl TracerActor {
     }
 
     pub(super) fn drain(&mut self, context: &mut Context<Self>) {
+        self.read_rings(context);
+        self.claim_share();
+    }
+
+    fn read_rings(&mut self, context: &mut Context<Self>) {
         // Most connections are counted here; each reading waits for the kernel some milliseconds.
         const SUMS_INTERVAL: Duration = Duration::from_secs(1);
         let connected = |actor: Option<&Recipient<EventBatch>>| actor.cloned().filter(Recipient::connected);
@@ -358,73 +356,6 @@ impl TracerActor {
             answers.into_iter().for_each(|answer| tell(&fqdn.answers, answer));
         }
         events
-    }
-
-    /// Whether something may have found the ring full since the last time.
-    fn look_for_losses(&mut self, now: Now) -> bool {
-        // Repeated overflow would otherwise switch the row with every drain.
-        const SHOWN: Duration = Duration::from_secs(30);
-        let Some(losses) = self.ctx.ledger.losses() else {
-            return true;
-        };
-        let refused = losses.refused > self.losses.refused;
-        if refused {
-            self.losses.refused = losses.refused;
-            self.losses.shown_until_ns = now.monotonic_ns + nanos(SHOWN);
-            let hint = "the ring was full: raise kernel.news_ring_bytes, or give the agent more CPU";
-            if self.ctx.features.degraded(feature::NEWS_RING, "ring_full", hint) {
-                slog::warn!(self.ctx.log, "the news ring was full"; "refused" => losses.refused);
-            }
-        } else if self.losses.shown_until_ns > 0 && now.monotonic_ns > self.losses.shown_until_ns {
-            self.losses.shown_until_ns = 0;
-            self.ctx.features.ok(feature::NEWS_RING);
-        }
-        self.losses.inventory |= losses.processes > self.losses.processes;
-        self.losses.sockets |= losses.processes > self.losses.processes || losses.ends > self.losses.ends;
-        self.losses.processes = losses.processes;
-        self.losses.sweep |= losses.ends > self.losses.ends;
-        self.losses.ends = losses.ends;
-        refused
-    }
-
-    /// Of the sockets: at first, after losses, and now and then, for a program may have been skipped without anybody noticing.
-    fn take_inventory(&mut self, now: Now) {
-        // While news is being lost there would be one after the other.
-        const AT_MOST_EVERY: Duration = Duration::from_secs(1);
-        let since_last = Duration::from_nanos(now.monotonic_ns.saturating_sub(self.last_inventory_ns));
-        let lost = self.losses.sockets && since_last >= AT_MOST_EVERY;
-        let is_crowded = self.kernel.lock().is_crowded();
-        let crowded = self.crowding.is_due(is_crowded, since_last);
-        if now.monotonic_ns < self.next_inventory_ns && !lost && !crowded {
-            return;
-        }
-        // What has no descriptor is seen to begin, unless that was before the programs.
-        let waiting = self.last_inventory_ns == 0 || lost;
-        self.losses.sockets = false;
-        let taken = self
-            .kernel
-            .lock()
-            .inventory(waiting, now.monotonic_ns, &self.ctx.features);
-        let end_ns = self.ctx.clock.monotonic_ns();
-        self.next_inventory_ns = end_ns + nanos(self.settings.inventory_interval);
-        match taken {
-            // As long as there is nothing to look with.
-            Ok(false) => return,
-            Ok(true) => self.ctx.features.ok(feature::INVENTORY),
-            Err(error) => self.unreadable(feature::INVENTORY, &error),
-        };
-        self.last_inventory_ns = end_ns;
-        // A pass shows what it has found.
-        self.next_totals_ns = 0;
-    }
-
-    /// Says whether that is news.
-    fn unreadable(&self, feature: &'static str, error: &KernelError) -> bool {
-        let new = self.ctx.features.degraded(feature, "unreadable", error.to_string());
-        if new {
-            slog::warn!(self.ctx.log, "an iterator cannot be read"; "feature" => feature, "error" => #error);
-        }
-        new
     }
 
     /// What the kernel counts by itself nobody can tell one by one.

@@ -8,6 +8,7 @@ pub mod error;
 mod files;
 pub mod iter;
 pub mod kernel;
+mod losses;
 pub mod messages;
 pub mod namespaces;
 pub mod object;
