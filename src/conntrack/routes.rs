@@ -31,6 +31,8 @@ const REMEMBERED_NS: u64 = 5_000_000_000;
 const MAX_SOCKETS: usize = 262_144;
 /// Requests come in the same reading as the end of their connection, or in the one after it.
 const ENDED_NS: u64 = 2_000_000_000;
+/// A connection that requests came by and nobody knows: it has ended, as a rule, or is not tracked.
+const UNKNOWN_NS: u64 = 10_000_000_000;
 /// Of those connections, by their ends, with those that have ended just now. Beyond that, they are asked for at each reading.
 const MAX_FLOWS: usize = 65_536;
 
@@ -52,6 +54,7 @@ struct Open {
 struct Said {
     actual: Option<SocketAddr>,
     until_ns: u64,
+    /// Requests do not make it stay.
     ended: bool,
 }
 
@@ -86,7 +89,7 @@ impl Routes {
             if ended {
                 self.sockets.remove(&event.socket);
             }
-            self.remember(event.into(), actual, ended, now_ns);
+            self.remember(event.into(), actual, ended.then_some(ENDED_NS), now_ns);
             return Known::Route(actual);
         }
         self.class_of((event.netns, event.remote))
@@ -105,7 +108,7 @@ impl Routes {
             drop(self.sockets.insert(event.socket, open));
         }
         if translated || actual.is_some() {
-            self.remember(event.into(), actual, ended, now_ns);
+            self.remember(event.into(), actual, ended.then_some(ENDED_NS), now_ns);
         }
         // It may have been known until a moment ago.
         let forgotten = answer == Answer::Unknown && ended && now_ns.saturating_sub(event.time_ns) > REMEMBERED_NS;
@@ -115,14 +118,15 @@ impl Routes {
         self.went_straight(place, now_ns)
     }
 
-    fn remember(&mut self, flow: Flow, actual: Option<SocketAddr>, ended: bool, now_ns: u64) {
-        let until_ns = now_ns + if ended { ENDED_NS } else { SEEN_NS };
+    /// `only_ns`: so long and no longer, whatever is said on it.
+    fn remember(&mut self, flow: Flow, actual: Option<SocketAddr>, only_ns: Option<u64>, now_ns: u64) {
+        let until_ns = now_ns + only_ns.unwrap_or(SEEN_NS);
         drop(self.flows.insert(
             flow,
             Said {
                 actual,
                 until_ns,
-                ended,
+                ended: only_ns.is_some(),
             },
         ));
     }
@@ -144,7 +148,8 @@ impl Routes {
         let translated = matches!(self.classes.get(&place), Some(Class::Translated { .. }));
         let actual = self.led(place, answer, now_ns);
         if translated || answer != Answer::Direct {
-            self.remember(flow, actual, false, now_ns);
+            let only_ns = (answer == Answer::Unknown).then_some(UNKNOWN_NS);
+            self.remember(flow, actual, only_ns, now_ns);
             return false;
         }
         self.went_straight(place, now_ns)
@@ -386,8 +391,11 @@ mod tests {
         assert_eq!(routes.known_flow(&unknown, S), Known::Route(None));
         assert_eq!(routes.known(&from(7, event(7, "10.0.0.2:80", S)), false, S), Known::Ask);
         assert_eq!(routes.tables()[2].1, before + 1);
+        routes.expire(11 * S);
+        assert_eq!(routes.tables()[2].1, before, "nor is it kept long");
+        assert!(!routes.answered_flow(unknown, Answer::Unknown, 11 * S));
         routes.forget_direct();
-        assert_eq!(routes.known_flow(&unknown, S), Known::Ask);
+        assert_eq!(routes.known_flow(&unknown, 11 * S), Known::Ask);
         assert_eq!(routes.known_flow(&service, 1500 * S), backend);
     }
 }
