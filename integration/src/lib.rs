@@ -39,7 +39,7 @@ pub use metrics::{End, Metrics, Requests, Sample, Statuses};
 pub use netns::Netns;
 pub use place::{Place, Running, built};
 pub use postgres::{NOBODY, Postgres};
-pub use require::{demand, find_tool, has_tool, require_root, require_tool};
+pub use require::{demand, find_tool, has_tool, realtime_is_rationed, require_root, require_tool};
 pub use script::Script;
 pub use service::{Door, Service};
 pub use share::{Share, strangers};

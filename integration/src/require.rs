@@ -31,6 +31,13 @@ pub fn require_root() -> bool {
     demand("root", rustix::process::geteuid().is_root())
 }
 
+/// Of real-time priority a cgroup of v1 has only what it was given, and a container is given none.
+pub fn realtime_is_rationed() -> bool {
+    ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"]
+        .iter()
+        .any(|hierarchy| std::path::Path::new(hierarchy).join("cpu.rt_runtime_us").exists())
+}
+
 /// True if every one of `tools` is in `PATH`.
 #[must_use]
 #[track_caller]

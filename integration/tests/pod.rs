@@ -12,7 +12,7 @@ use std::{
 };
 use tarsier_integration::{
     Cgroup, Feature, Metrics, Netns, Place, Script, Traffic, agent_image, demand, eventually, free_port, http_get,
-    of_dockerfile, require_root, require_tool, shipped,
+    of_dockerfile, realtime_is_rationed, require_root, require_tool, shipped,
 };
 
 /// Feature, state, reason.
@@ -165,6 +165,7 @@ fn the_manifest_gives_what_the_agent_needs() {
         let row = |row: Feature| match row.name.as_str() {
             "host_netns" | "host_files" if hidden && !row.ok() => format!("{} ok", row.name),
             // Somebody on the machine has asked a name server meanwhile.
+            "realtime" if realtime_is_rationed() && !row.ok() => "realtime ok".to_owned(),
             "fqdn" if row.ok() => "fqdn off no_answers".to_owned(),
             _ => format!("{} {} {}", row.name, row.state, row.reason)
                 .trim_end()

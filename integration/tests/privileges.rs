@@ -108,6 +108,48 @@ fn without_capabilities() {
     );
 }
 
+/// How many of the agent's threads go before others (SCHED_RR in proc_pid_stat(5)).
+fn of_priority(agent: &Agent) -> usize {
+    let threads = fs::read_dir(format!("/proc/{}/task", agent.pid())).expect("it runs");
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    let policy = |stat: &String| Some(stat.rsplit_once(") ")?.1.split(' ').nth(38)?.to_owned());
+    stats.filter(|stat| policy(stat).as_deref() == Some("2")).count()
+}
+
+/// Where the machine gives root none of it either, only the words are the same.
+#[test]
+fn one_thread_goes_before_others_if_it_may() {
+    if !(require_root() && require_tool(&["setpriv", "chrt"])) {
+        return;
+    }
+    let machine_may = Command::new("chrt")
+        .args(["--rr", "1", "true"])
+        .status()
+        .unwrap()
+        .success();
+    let usual = Agent::start();
+    if machine_may {
+        eventually(LONG, "the row says so", || usual.feature("realtime").ok());
+        eventually(LONG, "one thread has it", || of_priority(&usual) == 1);
+    }
+    let off = Agent::builder().set("KERNEL__REALTIME_PERCENT", "0").start();
+    let row = off.feature("realtime");
+    assert_eq!((row.state.as_str(), row.reason.as_str()), ("off", "configured"));
+    assert_eq!(of_priority(&off), 0);
+    drop((usual, off));
+    let agent = Agent::builder()
+        .wrapped_in(&["setpriv", "--bounding-set=-sys_nice"])
+        .start();
+    eventually(LONG, "it has tried", || {
+        agent.feature("realtime").reason == "no_permission"
+    });
+    let row = agent.feature("realtime");
+    assert!(row.state == "off" && row.hint.contains("CAP_SYS_NICE"), "{row:?}");
+    assert_eq!(of_priority(&agent), 0);
+    assert!(agent.log().contains("real-time priority is refused"), "{}", agent.log());
+    assert_counts(&agent);
+}
+
 #[test]
 fn the_first_process_is_out_of_sight_or_not() {
     if !require_root() {

@@ -111,7 +111,7 @@ fn set_policy(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, thread, time::Instant};
+    use std::{fs, thread};
 
     /// The policy of this thread, as proc(5) shows it.
     fn policy() -> String {
@@ -121,8 +121,8 @@ mod tests {
     }
 
     fn burn(time: Duration) {
-        let (begin, watch) = (own_time(), Instant::now());
-        while own_time() - begin < time && watch.elapsed() < Duration::from_secs(20) {}
+        let begin = own_time();
+        while own_time() - begin < time {}
     }
 
     /// In a thread of its own, for the policy is the thread's.

@@ -401,6 +401,8 @@ impl Actor for TracerActor {
         self.kernel.lock().set_l7(&self.settings.l7);
         self.sessions.set(&self.settings.l7);
         self.watch();
+        // Its row is there before anybody is told that programs are.
+        self.claim_share();
         self.tick(context);
         context.run_interval(self.settings.drain_interval, Self::tick);
     }

@@ -15,7 +15,8 @@ use std::{
     time::Duration,
 };
 use tarsier_integration::{
-    Agent, Feature, Metrics, Stopwatch, agent_image, eventually, pause, require_root, require_tool,
+    Agent, Feature, Metrics, Stopwatch, agent_image, eventually, pause, realtime_is_rationed, require_root,
+    require_tool,
 };
 use watching::{Documented, IMAGE, Watching, older_engine, without};
 
@@ -97,8 +98,13 @@ fn listens(metrics: &Metrics, id: &str) -> BTreeSet<String> {
 /// The rows that say of something that it is not there, or why.
 fn complaints(agent: &Watching<'_>) -> Vec<String> {
     let rows = agent.features().unwrap_or_default().into_values();
-    // Somebody on the machine may ask a name server meanwhile.
-    let rows = rows.filter(|row| row.name != "fqdn" && (!row.ok() || !row.reason.is_empty()));
+    let by_chance = |row: &Feature| match row.name.as_str() {
+        // Somebody on the machine may ask a name server meanwhile.
+        "fqdn" => true,
+        "realtime" => realtime_is_rationed(),
+        _ => false,
+    };
+    let rows = rows.filter(|row| !by_chance(row) && (!row.ok() || !row.reason.is_empty()));
     rows.map(|row| format!("{} {} {}", row.name, row.state, row.reason))
         .collect()
 }
