@@ -10,7 +10,9 @@ mod scene;
 
 use scene::{Rows, Scene, ask, asked, rows};
 use std::{process::Command, time::Duration};
-use tarsier_integration::{Agent, Metrics, Place, binary, eventually, free_port, pause, require_root, require_tool};
+use tarsier_integration::{
+    Agent, Metrics, Place, binary, eventually, free_port, pause, require_root, require_tool, seconds,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// On the internet, by all that an address tells.
@@ -184,7 +186,7 @@ fn at_the_maximum_nothing_is_lost_or_it_is_said() {
         .metrics_when("container_dns", PATIENCE, |metrics| counted(metrics) == completed);
     assert_eq!(scene.lost(), 0);
     // As fast as they can.
-    let (_, more) = perf(&["-l", "10", "-c", "10"]);
+    let (_, more) = perf(&["-l", &seconds().to_string(), "-c", "10"]);
     let completed = completed + more;
     // What was lost was lost on the way of one of two messages.
     eventually(PATIENCE, "every answer is counted, or lost", || {
@@ -194,11 +196,13 @@ fn at_the_maximum_nothing_is_lost_or_it_is_said() {
     pause(Duration::from_secs(1));
     let (counted, lost) = (counted(&scene.agent.metrics()), scene.lost());
     println!(
-        "{more} questions in 10 s, {} not counted, {lost} messages lost",
+        "{more} questions in {} s, {} not counted, {lost} messages lost",
+        seconds(),
         completed - counted
     );
-    if lost == 0 {
-        assert_eq!(counted, completed);
+    // Whoever has to wait for a processor may lose some.
+    if lost == 0 || scene.agent.feature("realtime").ok() {
+        assert_eq!((counted, lost), (completed, 0));
     }
     scene.is_balanced();
 }
