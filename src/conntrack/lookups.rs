@@ -161,27 +161,35 @@ impl Lookups {
             return Ok(self.lasting.get_mut(&netns));
         }
         if !self.passing.contains_key(&netns) {
-            let of_process = self.proc.join(tgid.to_string()).join("ns/net");
-            let path = if inode(&of_process).map(NetnsId) == Some(netns) {
-                Some(of_process)
-            } else {
-                self.doors.to(netns)
-            };
-            let conntrack = path.map(|path| self.enter(&path)).transpose()?.flatten();
+            let conntrack = self.through_a_door(netns, tgid)?;
             self.passing.insert(netns, conntrack);
         }
         Ok(self.passing.get_mut(&netns).and_then(Option::as_mut))
     }
 
-    /// `None`: it may not.
-    fn enter(&mut self, path: &Path) -> io::Result<Option<Conntrack>> {
-        match inside(path, Conntrack::open) {
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => {
-                self.barred = true;
-                Ok(None)
-            }
-            conntrack => conntrack.map(Some),
+    fn through_a_door(&mut self, netns: NetnsId, tgid: u32) -> io::Result<Option<Conntrack>> {
+        if self.barred {
+            return Ok(None);
         }
+        let of_process = self.proc.join(tgid.to_string()).join("ns/net");
+        if inode_at(&of_process) == Some(netns)
+            && let Some(conntrack) = self.enter(&of_process)?
+        {
+            return Ok(Some(conntrack));
+        }
+        let door = self.doors.to(netns);
+        Ok(door.map(|path| self.enter(&path)).transpose()?.flatten())
+    }
+
+    /// `None`: it may not, or what led there has ended since it was looked at.
+    fn enter(&mut self, path: &Path) -> io::Result<Option<Conntrack>> {
+        let entered = inside(path, Conntrack::open);
+        match entered.as_ref().err().and_then(Errno::from_io_error) {
+            Some(Errno::PERM) => self.barred = true,
+            Some(Errno::NOENT | Errno::SRCH | Errno::ACCESS) => {}
+            _ => return entered.map(Some),
+        }
+        Ok(None)
     }
 
     pub(super) fn end_batch(&mut self) {
