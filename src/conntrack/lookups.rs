@@ -305,4 +305,16 @@ mod tests {
         doors.batch = 21;
         assert_eq!(doors.to(NetnsId(111)), Some(root.join("run/netns/cni")));
     }
+
+    #[test]
+    fn a_process_that_ends_while_one_goes_there_is_no_way_and_no_failure() {
+        let temp = tempfile::tempdir().unwrap();
+        let (root, proc) = (temp.path().join("root"), temp.path().join("proc"));
+        // Its link can be read, and what it leads to is not there.
+        fs::create_dir_all(proc.join("7/ns")).unwrap();
+        symlink("net:[111]", proc.join("7/ns/net")).unwrap();
+        let mut lookups = Lookups::new(&proc, &root, Path::new(""), NetnsId(1));
+        assert!(lookups.of(NetnsId(111), 7).unwrap().is_none());
+        assert!(!lookups.barred());
+    }
 }
