@@ -48,9 +48,9 @@ impl Share {
             return Ok(());
         }
         self.draw();
-        let part = |ns: u64| i64::try_from(ns * self.percent / 100).unwrap_or_default();
-        let passed = now_ns.saturating_sub(self.filled_ns).min(HOLDS_NS * 100);
-        self.left_ns = self.left_ns.saturating_add(part(passed)).min(part(HOLDS_NS));
+        let part = |ns: u64| i64::try_from(ns.saturating_mul(self.percent) / 100).unwrap_or(i64::MAX);
+        let come_in = part(now_ns.saturating_sub(self.filled_ns));
+        self.left_ns = self.left_ns.saturating_add(come_in).min(part(HOLDS_NS));
         self.filled_ns = now_ns;
         if self.left_ns <= 0 {
             self.give_back();

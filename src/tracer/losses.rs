@@ -97,8 +97,8 @@ impl TracerActor {
         let Ctx { features, log, .. } = &self.ctx;
         if let Err(error) = self.share.claim(self.ctx.clock.monotonic_ns()) {
             let hint = format!(
-                "on a full node the agent is kept waiting while its rings run full: CAP_SYS_NICE prevents that, or \
-                 LimitRTPRIO=1 in its unit; where the kernel has RT_GROUP_SCHED, a cpu.rt_runtime_us of its cgroup ({error})"
+                "on a full node the agent is kept waiting while its rings run full: CAP_SYS_NICE prevents that, and where the \
+                 kernel divides real time among cgroups, a cpu.rt_runtime_us of the agent's ({error})"
             );
             slog::info!(log, "real-time priority is refused"; "hint" => &hint);
             features.set(feature::REALTIME, State::Off, "no_permission", hint);
