@@ -6,9 +6,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tarsier_integration::{
-    Script, admin_post, binary, eventually, eventually_some, realtime_is_rationed, require_root, require_tool,
-};
+use tarsier_integration::{Script, admin_post, binary, eventually, eventually_some, require_root, require_tool};
 
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/tarsier.service");
 /// The watchdog of the unit is a patient one.
@@ -135,11 +133,10 @@ fn the_unit_starts_notifies_logs_and_is_restarted() {
         .any(|entry| entry["COMPONENT"].is_string() || entry["TARSIER_COMPONENT"].is_string());
     assert!(structured, "no entry says which part speaks: {ours:?}");
 
-    // A policy of real time, of those that its cgroup may have at all.
     let main = machine.property("MainPID");
     let of_its_threads = || machine.exec(&["chrt", "--all-tasks", "--pid", &main]);
     eventually(Duration::from_secs(10), "one thread goes before others", || {
-        realtime_is_rationed() || of_its_threads().matches("SCHED_RR").count() == 1
+        of_its_threads().matches("SCHED_RR").count() == 1
     });
 
     // The machine's own services are left out by default.
