@@ -5,6 +5,8 @@ pub(super) const RESPONSE: u8 = 0x81;
 pub(super) const LEN: usize = 24;
 
 const MAX_KEY: u16 = 250;
+/// What servers store unless they are told otherwise.
+const MAX_LIKELY: u32 = 1 << 20;
 
 pub(super) const STAT: u8 = 0x10;
 const QUIT: u8 = 0x07;
@@ -101,9 +103,12 @@ impl Header {
     }
 
     /// Its parts are those of such a message. A server says what it thinks of others, but where nobody knows what comes they
-    /// are rather something else.
+    /// are rather something else. So are longer ones: all that they claim is skipped.
     pub(super) fn is_likely(&self) -> bool {
         let value = self.body - u32::from(self.key) - u32::from(self.extras);
+        if value > MAX_LIKELY {
+            return false;
+        }
         if self.magic == RESPONSE {
             return self.opcode < 0x25 && self.status < 0x90 && self.key <= MAX_KEY && self.extras <= 4;
         }
@@ -113,13 +118,13 @@ impl Header {
                 0x00 | 0x04 | 0x09 | 0x0c | 0x0d | 0x14 => parts == (true, 0, false),
                 0x01..=0x03 | 0x11..=0x13 => matches!(parts, (true, 8, _)),
                 0x05 | 0x06 | 0x15 | 0x16 => parts == (true, 20, false),
-                0x07 | 0x0a | 0x0b | 0x17 => parts == (false, 0, false),
+                0x07 | 0x0a | 0x0b | 0x17 | 0x20 => parts == (false, 0, false),
                 0x08 | 0x18 => matches!(parts, (false, 0 | 4, false)),
                 0x0e | 0x0f | 0x19 | 0x1a => matches!(parts, (true, 0, _)),
                 0x10 => matches!(parts, (_, 0, false)),
                 0x1b => parts == (false, 4, false),
                 0x1c..=0x1e | 0x23 | 0x24 => parts == (true, 4, false),
-                0x20..=0x22 => matches!(parts, (_, 0, _)),
+                0x21 | 0x22 => matches!(parts, (true, 0, _)),
                 _ => false,
             }
     }

@@ -65,6 +65,22 @@ fn a_side_that_is_not_understood_is_again() {
 }
 
 #[test]
+fn what_only_begins_like_a_message_is_not_believed_for_long() {
+    let mut long = message(0x80, 1, 0, 0, "key", "");
+    long[8..12].copy_from_slice(&((1 << 20) + 100u32).to_be_bytes());
+    let mut list = message(0x80, 0x20, 0, 0, "", "");
+    list[11] = 100;
+    for begin in [long, list] {
+        let mut line = Line::new();
+        line.is_right();
+        line.client("get a").miss(Client, 5).client(begin);
+        line.client("get a\r\n").server("END\r\n");
+        assert_eq!((line.statuses().as_str(), line.unparsed()), ("+-+", vec![(Cut, 1)]));
+        line.is_right();
+    }
+}
+
+#[test]
 fn either_side_is_in_the_middle_of_something() {
     for bytes in [
         "lo\r\n",
