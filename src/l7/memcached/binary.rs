@@ -1,12 +1,11 @@
 //! The binary protocol's headers.
+use super::line::MAX_LIKELY;
 
 pub(super) const REQUEST: u8 = 0x80;
 pub(super) const RESPONSE: u8 = 0x81;
 pub(super) const LEN: usize = 24;
 
 const MAX_KEY: u16 = 250;
-/// What servers store unless they are told otherwise.
-const MAX_LIKELY: u32 = 1 << 20;
 
 pub(super) const STAT: u8 = 0x10;
 const QUIT: u8 = 0x07;
@@ -106,7 +105,7 @@ impl Header {
     /// are rather something else. So are longer ones: all that they claim is skipped.
     pub(super) fn is_likely(&self) -> bool {
         let value = self.body - u32::from(self.key) - u32::from(self.extras);
-        if value > MAX_LIKELY {
+        if u64::from(value) > MAX_LIKELY {
             return false;
         }
         if self.magic == RESPONSE {

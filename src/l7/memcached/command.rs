@@ -251,7 +251,8 @@ fn command(line: &[u8], sure: bool, watched: bool) -> Option<Read> {
     let argument = |at: usize| words(line).nth(at + 1).unwrap_or_default();
     let len = data.and_then(|at| line::length(argument(at)));
     // Text that some data break off with looks much the same.
-    if !sure && (arguments < verb::least(kind) || data.is_some() && len.is_none()) {
+    let likely = data.is_none() || len.is_some_and(|len| len <= line::MAX_LIKELY);
+    if !sure && (arguments < verb::least(kind) || !likely) {
         return None;
     }
     let quiet = match kind {

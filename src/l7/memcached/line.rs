@@ -5,6 +5,9 @@ pub(super) const MAX_LINE: usize = 1 << 20;
 /// What matters stands in front: of that much nothing but keys is cut off.
 pub(super) const MAX_HEAD: usize = 1024;
 
+/// Bytes of data that servers store unless they are told otherwise. What only looks like a message claims more.
+pub(super) const MAX_LIKELY: u64 = 1 << 20;
+
 /// One that may come in pieces.
 #[derive(Default)]
 pub(super) struct Line {

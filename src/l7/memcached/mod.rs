@@ -22,8 +22,8 @@
 //! of the same sort can that be wrong, and then the client's next segment that begins with a command ends it.
 //!
 //! Connections are older than the agent, and bytes are missing. Where a side is not understood, a message is looked for at
-//! each begin of a segment, and not to find one there is no error. A hole within data of known length is none. Another one
-//! counts once; and of the pairing, so that it is not shifted for ever:
+//! each begin of a segment, and not to find one there is no error. What claims more than 1 MiB of data there is none. A hole
+//! within data of known length is none. Another one counts once; and of the pairing, so that it is not shifted for ever:
 //!
 //! | missing | what comes of those that are unanswered |
 //! | --- | --- |

@@ -70,7 +70,8 @@ fn what_only_begins_like_a_message_is_not_believed_for_long() {
     long[8..12].copy_from_slice(&((1 << 20) + 100u32).to_be_bytes());
     let mut list = message(0x80, 0x20, 0, 0, "", "");
     list[11] = 100;
-    for begin in [long, list] {
+    let line = format!("set a 0 0 {}\r\n", (1 << 20) + 1);
+    for begin in [long, list, line.into_bytes()] {
         let mut line = Line::new();
         line.is_right();
         line.client("get a").miss(Client, 5).client(begin);
